@@ -1,0 +1,64 @@
+"""Every bound of the system, in one place, with the relations between them asserted where they are defined."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest integer JavaScript holds exactly: the bound of producer epochs and sequences (PROTOCOL 5.2.1)."""
+
+MAX_TTL_S = 10 * 365 * 24 * 3600
+"""Ten years, in seconds: the largest Stream-TTL."""
+
+MAX_FORK_DEPTH = 64
+"""Forks of forks; bounds the cascade of one deletion."""
+
+PRODUCER_WINDOW = 64
+"""Batches of a producer whose end offsets are kept, so that a duplicate answers the original offset."""
+
+MAX_ENTRY_BYTES = MIB
+"""One Raft entry gathers the commands of a turn up to this size; a larger append travels alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds a node enforces. Sizes in bytes, times in seconds."""
+
+    # One request.
+    max_append_bytes: int = 16 * MIB
+    max_header_bytes: int = 32 * KIB
+    max_target_bytes: int = 8 * KIB
+    max_path_bytes: int = 1024
+    max_content_type_bytes: int = 256
+    max_producer_id_bytes: int = 256
+    max_stream_seq_bytes: int = 256
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    idle_timeout_s: float = 75.0
+    # All requests.
+    max_connections: int = 10_000
+    max_inflight_bytes: int = 64 * MIB
+    max_pending_proposals: int = 50_000
+    # Reads.
+    max_read_bytes: int = MIB
+    """A response is cut at the append boundary after this many bytes; one larger append still comes whole."""
+    long_poll_timeout_s: float = 30.0
+    sse_lifetime_s: float = 60.0
+    sse_keepalive_s: float = 15.0
+    write_timeout_s: float = 30.0
+    """A reader that takes nothing for this long is disconnected."""
+    # The store.
+    memory_budget: int = 512 * MIB
+    """Covers the block cache, the memtables and bytes in flight."""
+    proposal_timeout_s: float = 15.0
+    """An operation whose outcome is not known after this long is answered so; the disk hangs, or no leader is found."""
+    drain_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        assert 0 < self.max_append_bytes <= self.max_inflight_bytes, "one append must fit in what may be in flight"
+        assert self.max_inflight_bytes * 4 <= self.memory_budget * 2, "bytes in flight must fit the memory budget"
+        assert self.max_target_bytes <= self.max_header_bytes
+        assert self.sse_keepalive_s <= 15.0, "issue contract: keep-alives of at most 15 s"
+        assert self.long_poll_timeout_s > 0
+        assert self.sse_lifetime_s > 0

@@ -1,0 +1,117 @@
+"""What the stream machine may read (a port that storage implements) and what it may change (values)."""
+
+from typing import Protocol
+
+import msgspec
+
+from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.producers import ProducerState
+
+
+class GroupState(msgspec.Struct, frozen=True, array_like=True):
+    """Counters of one group. The order of fields is the stored format: add only at the end, with a default."""
+
+    next_stream_id: int = 1
+    generation_floor: int = 0
+    """At least the newest generation of every stream that is gone: a new era begins above it."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One append as stored: the bytes before ``end``."""
+
+    end: int
+    body: bytes
+
+
+class StreamView(Protocol):
+    """The streams of one group as the commands before this one left them."""
+
+    def slot_of(self, path: str) -> int:
+        """The slot a path lives in."""
+        ...
+
+    def group_state(self) -> GroupState:
+        """The group's counters."""
+        ...
+
+    def find(self, path: str) -> StreamRef | None:
+        """The stream at ``path``; soft-deleted ones are still there."""
+        ...
+
+    def meta(self, ref: StreamRef) -> StreamMeta | None:
+        """What is known of a stream."""
+        ...
+
+    def producer(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
+        """What a stream remembers of a producer."""
+        ...
+
+    def record_after(self, ref: StreamRef, position: int) -> Record | None:
+        """The first of the stream's own records that ends beyond ``position`` (bytes)."""
+        ...
+
+    def record_ends_at(self, ref: StreamRef, position: int) -> bool:
+        """Whether one of the stream's own records ends exactly at ``position`` (bytes)."""
+        ...
+
+
+class PutGroup(msgspec.Struct, frozen=True):
+    """Set the group's counters."""
+
+    state: GroupState
+
+
+class PutPath(msgspec.Struct, frozen=True):
+    """Bind a path to a stream."""
+
+    path: str
+    ref: StreamRef
+
+
+class PutMeta(msgspec.Struct, frozen=True):
+    """Set what is known of a stream."""
+
+    ref: StreamRef
+    meta: StreamMeta
+
+
+class PutRecord(msgspec.Struct, frozen=True):
+    """Store one append; ``at`` is cluster time (ms)."""
+
+    ref: StreamRef
+    record: Record
+    at: int
+
+
+class PutProducer(msgspec.Struct, frozen=True):
+    """Remember a producer."""
+
+    ref: StreamRef
+    producer_id: str
+    state: ProducerState
+
+
+class MoveExpiry(msgspec.Struct, frozen=True):
+    """Change a stream's entry in an expiry index, ``wall`` saying which clock; None: no entry."""
+
+    ref: StreamRef
+    path: str
+    wall: bool
+    old_due: int | None
+    new_due: int | None
+
+
+class DropStream(msgspec.Struct, frozen=True):
+    """Forget a stream: its path, meta, producers, records."""
+
+    ref: StreamRef
+    meta: StreamMeta
+
+
+Write = PutGroup | PutPath | PutMeta | PutRecord | PutProducer | MoveExpiry | DropStream
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Whoever waits for ``ref`` should look again; carries no data, so slow readers hold nothing."""
+
+    ref: StreamRef
