@@ -1,0 +1,172 @@
+"""The data directory: made so that a power cut cannot lose it, held by one process, marked with its format.
+
+::
+
+    DIR/lock           held with flock for the life of the store; the holder's process id, for people
+    DIR/format         JSON: the version of everything below
+    DIR/durable-turn   see ``recovery``
+    DIR/db/            RocksDB's own
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Final, Self
+
+from durable_streams_cluster.errors import CorruptData, DataDirLocked, StorageError
+
+FORMAT_VERSION: Final = 1
+"""What this version writes, and the only one it reads."""
+
+_COMMENT: Final = "Data of one durable-streams-cluster node. Change nothing here by hand."
+
+
+class DataDir:
+    """A data directory that this process holds. ``close`` lets go of it."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path: Final = path
+        self.db: Final = path / "db"
+        """Where RocksDB keeps its files."""
+        self.durable_turn: Final = path / "durable-turn"
+        self._lock: int | None = lock
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Hold ``path``, made first when it is not there.
+
+        Raises:
+            DataDirLocked: another process holds it.
+            CorruptData: the ``format`` file is damaged, or missing beside data.
+            StorageError: no directory, not writable, on a file system without locks, or written by a newer version.
+
+        """
+        path = path.absolute()
+        try:
+            make_directory(path)
+            lock = _lock(path)
+        except OSError as error:
+            raise StorageError(_explain(path, error)) from error
+        directory = cls(path, lock)
+        try:
+            directory._check_format()
+        except OSError as error:
+            directory.close()
+            raise StorageError(_explain(path, error)) from error
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def close(self) -> None:
+        """Let go of the directory; a second call does nothing."""
+        if self._lock is not None:
+            # The file stays: removing a lock file lets two processes lock two files of the same name.
+            os.close(self._lock)
+            self._lock = None
+
+    def _check_format(self) -> None:
+        path = self.path / "format"
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            if present := [each.name for each in (self.db, self.durable_turn) if each.exists()]:
+                raise CorruptData(
+                    f"{path} is missing although {self.path} holds {' and '.join(present)}. It was removed by hand, "
+                    "or the directory was copied in part. Next step: restore the file from where the rest came from."
+                ) from None
+            comment = {"format": FORMAT_VERSION, "comment": _COMMENT}
+            write_file(path, json.dumps(comment).encode() + b"\n")
+            return
+        try:
+            found = json.loads(text)["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptData(
+                f"{path} is damaged: {error}. Next step: if the rest of {self.path} is sound, write "
+                f'{{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup.'
+            ) from error
+        if found != FORMAT_VERSION:
+            raise StorageError(
+                f"{self.path} has data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
+                "Next step: start the version of durable-streams-cluster that wrote it, or a newer one."
+            )
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path`` and what is missing above it, so that a power cut after the return cannot take them away.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    missing = []
+    above = path
+    while not above.exists():
+        missing.append(above)
+        above = above.parent
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another process was faster; the lock decides who stays
+            each.mkdir(mode=0o750)
+        sync_directory(each.parent)
+    if not path.is_dir():
+        raise NotADirectoryError(f"{path} is not a directory")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in ``path`` durable: a new file's bytes may survive a power cut that its name does not.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Make or replace a small file: after a power cut it is there whole, or as it was before.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+        os.close(handle)
+        raise DataDirLocked(
+            f"the data directory {path} is in use by another process" + (f" (pid {holder})" if holder else "")
+        ) from None
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _explain(path: Path, error: OSError) -> str:
+    match error:
+        case NotADirectoryError() | FileExistsError():
+            return f"the data directory {path} is not a directory, or something above it is not"
+        case PermissionError():
+            return f"the data directory {path} is not writable by user id {os.geteuid()}: {error}"
+        case _:
+            return f"the data directory {path} cannot be used: {error}"

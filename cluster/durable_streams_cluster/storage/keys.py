@@ -1,0 +1,140 @@
+"""The whole key space. Numbers are big-endian, so keys sort as the numbers do; a longer key is always of another kind.
+
+Family LOG (entries live until they are compacted):
+
+====================================  =====================================================================
+key                                   value
+====================================  =====================================================================
+``E`` group:u32 index:u64             Raft entry: header and commands (``codecs.encode_entry``)
+``H`` group:u32                       hard state: term, vote (``codecs.encode_hard_state``)
+====================================  =====================================================================
+
+Family DATA:
+
+====================================  =====================================================================
+``G`` group:u32                       applied index and term, cluster time, counters (``codecs.AppliedState``)
+``L`` path 00 epoch:u32               slot:u16 id:u64; the paths in order, for listing
+``S`` slot:u16 epoch:u32 0:u64 path   id:u64; which stream is at a path
+``S`` slot epoch id:u64 ``M``         stream meta (``codecs.encode_meta``)
+``S`` slot epoch id ``P`` producer    producer state (``codecs.encode_producer``)
+``S`` slot epoch id ``R`` end:u64     one append: the bytes before position ``end`` (``codecs.encode_record``)
+``W`` due:u64 slot epoch id           path; when a stream with Expires-At ends (Unix ms)
+``X`` due:u64 slot epoch id           path; when to look at a stream with a TTL (cluster ms)
+====================================  =====================================================================
+
+``epoch`` is the install epoch: a snapshot is written under the next one and becomes visible by a switch. Reserved:
+``O`` group origin (outcomes of sessions), ``N`` (identity of the replica), ``C`` (membership).
+"""
+
+from hashlib import blake2b
+from struct import Struct
+
+SLOTS = 16384
+
+_ENTRY = Struct(">cIQ")
+_GROUP = Struct(">cI")
+_STREAM = Struct(">cHIQ")
+_RECORD = Struct(">cHIQcQ")
+_DUE = Struct(">cQHIQ")
+_PATH_VALUE = Struct(">HQ")
+_U64 = Struct(">Q")
+_U32 = Struct(">I")
+
+MAX_U64 = 2**64 - 1
+
+
+def slot_of(path: str) -> int:
+    """Where ``path`` lives, for ever: blake2b (8-byte digest, big-endian) modulo 16384."""
+    return int.from_bytes(blake2b(path.encode(), digest_size=8).digest(), "big") % SLOTS
+
+
+def entry(group: int, index: int) -> bytes:
+    """Key of a Raft entry."""
+    return _ENTRY.pack(b"E", group, index)
+
+
+def entry_index(key: bytes) -> int:
+    """The index in an entry's key."""
+    return int(_ENTRY.unpack(key)[2])
+
+
+def hard_state(group: int) -> bytes:
+    """Key of a group's term and vote."""
+    return _GROUP.pack(b"H", group)
+
+
+def group_state(group: int) -> bytes:
+    """Key of a group's applied state."""
+    return _GROUP.pack(b"G", group)
+
+
+def path(slot: int, epoch: int, text: str) -> bytes:
+    """Key that finds a stream by its path."""
+    return _STREAM.pack(b"S", slot, epoch, 0) + text.encode()
+
+
+def stream_id(value: bytes) -> int:
+    """The stream number a path is bound to."""
+    return int(_U64.unpack(value)[0])
+
+
+def stream_id_value(number: int) -> bytes:
+    """See :func:`stream_id`."""
+    return _U64.pack(number)
+
+
+def meta(slot: int, epoch: int, number: int) -> bytes:
+    """Key of a stream's meta."""
+    return _STREAM.pack(b"S", slot, epoch, number) + b"M"
+
+
+def producer(slot: int, epoch: int, number: int, producer_id: str) -> bytes:
+    """Key of what a stream remembers of a producer."""
+    return _STREAM.pack(b"S", slot, epoch, number) + b"P" + producer_id.encode()
+
+
+def record(slot: int, epoch: int, number: int, end: int) -> bytes:
+    """Key of the append that ends at position ``end``."""
+    return _RECORD.pack(b"S", slot, epoch, number, b"R", end)
+
+
+def record_end(key: bytes) -> int:
+    """The end position in a record's key."""
+    return int(_RECORD.unpack(key)[5])
+
+
+def records_end(slot: int, epoch: int, number: int) -> bytes:
+    """Just after the last possible record of a stream."""
+    return _STREAM.pack(b"S", slot, epoch, number) + b"S"
+
+
+def stream_range(slot: int, epoch: int, number: int) -> tuple[bytes, bytes]:
+    """Every key of a stream (but its path and index entries): start, and just after."""
+    return _STREAM.pack(b"S", slot, epoch, number), _STREAM.pack(b"S", slot, epoch, number + 1)
+
+
+def listing(text: str, epoch: int) -> bytes:
+    """Key in the ordered list of paths. A path holds no NUL, so a path sorts before the paths it is a prefix of."""
+    return b"L" + text.encode() + b"\0" + _U32.pack(epoch)
+
+
+def listing_value(slot: int, number: int) -> bytes:
+    """Value in the ordered list of paths."""
+    return _PATH_VALUE.pack(slot, number)
+
+
+def due(wall: bool, at_ms: int, slot: int, epoch: int, number: int) -> bytes:
+    """Key in an expiry index."""
+    return _DUE.pack(b"W" if wall else b"X", at_ms, slot, epoch, number)
+
+
+def due_range(wall: bool, until_ms: int) -> tuple[bytes, bytes]:
+    """The entries of an expiry index that are due at ``until_ms``: start, and just after."""
+    kind = b"W" if wall else b"X"
+    return kind, kind + _U64.pack(min(until_ms + 1, MAX_U64))
+
+
+def due_parts(key: bytes) -> tuple[int, int, int]:
+    """``(due_ms, slot, stream number)`` of an expiry entry."""
+    _, at_ms, slot, _, number = _DUE.unpack(key)
+    return int(at_ms), int(slot), int(number)

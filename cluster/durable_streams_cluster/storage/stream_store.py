@@ -1,0 +1,276 @@
+"""Streams on a ``Kv``: the ``StreamView`` of a turn, and the same for readers.
+
+Two sides, never mixed. The *turn* side shows every write staged since the last ``commit``; the machine decides on it.
+The *committed* side shows only what was written; readers use it (``reader``). Both share one bounded cache of decoded
+values, which only ``commit`` changes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from durable_streams_cluster.ids import GroupId
+from durable_streams_cluster.storage import codecs, keys
+from durable_streams_cluster.storage.codecs import AppliedState
+from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
+from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.producers import ProducerState
+from durable_streams_cluster.streams.view import (
+    DropStream,
+    GroupState,
+    MoveExpiry,
+    PutGroup,
+    PutMeta,
+    PutPath,
+    PutProducer,
+    PutRecord,
+    Record,
+    Write,
+)
+
+CACHED = 20_000
+"""Decoded values kept of each kind; about 1 KiB each."""
+
+_DATA = Family.DATA
+FEW_KEYS = 128
+"""A stream with at most this many keys is deleted key by key."""
+
+_ProducerKey = tuple[StreamRef, str]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StreamReader:
+    """The committed side: a ``StreamView`` over what is written."""
+
+    def __init__(self, kv: KvView, group: GroupId, epoch: int = 0) -> None:
+        self._kv = kv
+        self._group = group
+        self._epoch = epoch
+        self._slots: dict[str, int] = {}
+        self._paths: dict[str, StreamRef] = {}
+        self._metas: dict[StreamRef, StreamMeta] = {}
+        self._producers: dict[_ProducerKey, ProducerState] = {}
+        value = kv.get(_DATA, keys.group_state(group))
+        self.applied = codecs.decode_applied(value) if value is not None else AppliedState()
+
+    def slot_of(self, path: str) -> int:
+        """See ``StreamView``."""
+        slot = self._slots.get(path)
+        if slot is None:
+            slot = _bounded(self._slots, path, keys.slot_of(path))
+        return slot
+
+    def group_state(self) -> GroupState:
+        """See ``StreamView``."""
+        return self.applied.group
+
+    def find(self, path: str) -> StreamRef | None:
+        """See ``StreamView``."""
+        ref = self._paths.get(path)
+        if ref is None:
+            slot = self.slot_of(path)
+            value = self._kv.get(_DATA, keys.path(slot, self._epoch, path))
+            if value is None:
+                return None
+            ref = _bounded(self._paths, path, StreamRef(slot, keys.stream_id(value)))
+        return ref
+
+    def meta(self, ref: StreamRef) -> StreamMeta | None:
+        """See ``StreamView``."""
+        meta = self._metas.get(ref)
+        if meta is None:
+            value = self._kv.get(_DATA, keys.meta(ref.slot, self._epoch, ref.id))
+            if value is None:
+                return None
+            meta = _bounded(self._metas, ref, codecs.decode_meta(value))
+        return meta
+
+    def producer(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
+        """See ``StreamView``."""
+        state = self._producers.get((ref, producer_id))
+        if state is None:
+            value = self._kv.get(_DATA, keys.producer(ref.slot, self._epoch, ref.id, producer_id))
+            if value is None:
+                return None
+            state = _bounded(self._producers, (ref, producer_id), codecs.decode_producer(value))
+        return state
+
+    def record_after(self, ref: StreamRef, position: int) -> Record | None:
+        """See ``StreamView``."""
+        return next(self.records_after(ref, position), None)
+
+    def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
+        """The stream's own records that end beyond ``position`` (bytes), in order, as of this call."""
+        start = keys.record(ref.slot, self._epoch, ref.id, position + 1)
+        end = keys.records_end(ref.slot, self._epoch, ref.id)
+        for key, value in self._kv.scan(_DATA, start, end):
+            yield Record(keys.record_end(key), codecs.record_body(value))
+
+    def record_ends_at(self, ref: StreamRef, position: int) -> bool:
+        """See ``StreamView``."""
+        return self._kv.get(_DATA, keys.record(ref.slot, self._epoch, ref.id, position)) is not None
+
+    def remember(
+        self,
+        paths: Mapping[str, StreamRef | None],
+        metas: Mapping[StreamRef, StreamMeta | None],
+        producers: Mapping[_ProducerKey, ProducerState],
+    ) -> None:
+        """Take over what a turn has written, None meaning that it is gone."""
+        for path, ref in paths.items():
+            self._paths.pop(path, None)
+            if ref is not None:
+                _bounded(self._paths, path, ref)
+        for ref, meta in metas.items():
+            old = self._metas.pop(ref, None)
+            if meta is not None:
+                _bounded(self._metas, ref, meta)
+            elif old is not None and old.producers:
+                for pair in [pair for pair in self._producers if pair[0] == ref]:
+                    del self._producers[pair]
+        for pair, state in producers.items():
+            self._producers.pop(pair, None)
+            _bounded(self._producers, pair, state)
+
+    def due(self, *, wall: bool, until_ms: int, limit: int) -> list[tuple[int, str, StreamRef]]:
+        """At most ``limit`` streams whose expiry entry is due: ``(due_ms, path, ref)``, oldest first."""
+        start, end = keys.due_range(wall, until_ms)
+        found: list[tuple[int, str, StreamRef]] = []
+        for key, value in self._kv.scan(_DATA, start, end):
+            due_ms, slot, number = keys.due_parts(key)
+            found.append((due_ms, value.decode(), StreamRef(slot, number)))
+            if len(found) >= limit:
+                break
+        return found
+
+
+class StreamStore:
+    """The turn side: what was staged since the last ``commit`` lies over ``committed``."""
+
+    def __init__(self, kv: KvView, group: GroupId, epoch: int = 0) -> None:
+        self.committed = StreamReader(kv, group, epoch)
+        self._kv = kv
+        self._group = group
+        self._epoch = epoch
+        self._applied = self.committed.applied
+        self._paths: dict[str, StreamRef | None] = {}
+        self._metas: dict[StreamRef, StreamMeta | None] = {}
+        self._producers: dict[_ProducerKey, ProducerState] = {}
+        self._records: dict[StreamRef, list[Record]] = {}
+
+    # ------------------------------------------------------------------------------------------------- StreamView
+
+    def slot_of(self, path: str) -> int:
+        """See ``StreamView``."""
+        return self.committed.slot_of(path)
+
+    def group_state(self) -> GroupState:
+        """See ``StreamView``."""
+        return self._applied.group
+
+    def find(self, path: str) -> StreamRef | None:
+        """See ``StreamView``."""
+        return self._paths[path] if path in self._paths else self.committed.find(path)
+
+    def meta(self, ref: StreamRef) -> StreamMeta | None:
+        """See ``StreamView``."""
+        return self._metas[ref] if ref in self._metas else self.committed.meta(ref)
+
+    def producer(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
+        """See ``StreamView``."""
+        return self._producers.get((ref, producer_id)) or self.committed.producer(ref, producer_id)
+
+    def record_after(self, ref: StreamRef, position: int) -> Record | None:
+        """See ``StreamView``."""
+        written = self.committed.record_after(ref, position)
+        if written is not None:
+            return written
+        return next((record for record in self._records.get(ref, ()) if record.end > position), None)
+
+    def record_ends_at(self, ref: StreamRef, position: int) -> bool:
+        """See ``StreamView``."""
+        staged = any(record.end == position for record in self._records.get(ref, ()))
+        return staged or self.committed.record_ends_at(ref, position)
+
+    # --------------------------------------------------------------------------------------------------- the turn
+
+    @property
+    def applied(self) -> AppliedState:
+        """How far the turn side has come."""
+        return self._applied
+
+    def stage(self, batch: WriteBatch, writes: Iterable[Write]) -> None:
+        """Put one command's writes into the turn.
+
+        Metas, producers and counters wait for ``finish``: a stream that takes a hundred appends is written once.
+        """
+        for write in writes:
+            match write:
+                case PutMeta(ref, meta):
+                    self._metas[ref] = meta
+                case PutRecord(ref, record, at):
+                    self._records.setdefault(ref, []).append(record)
+                    key = keys.record(ref.slot, self._epoch, ref.id, record.end)
+                    batch.put(_DATA, key, codecs.encode_record(at, record.body))
+                case PutProducer(ref, producer_id, state):
+                    self._producers[ref, producer_id] = state
+                case PutPath(path, ref):
+                    self._paths[path] = ref
+                    batch.put(_DATA, keys.path(ref.slot, self._epoch, path), keys.stream_id_value(ref.id))
+                    batch.put(_DATA, keys.listing(path, self._epoch), keys.listing_value(ref.slot, ref.id))
+                case PutGroup(state):
+                    self._applied = replace(self._applied, group=state)
+                case MoveExpiry(ref, path, wall, old_due, new_due):
+                    if old_due is not None:
+                        batch.delete(_DATA, keys.due(wall, old_due, ref.slot, self._epoch, ref.id))
+                    if new_due is not None:
+                        batch.put(_DATA, keys.due(wall, new_due, ref.slot, self._epoch, ref.id), path.encode())
+                case DropStream(ref, meta):
+                    self._drop(batch, ref, meta)
+
+    def finish(self, batch: WriteBatch, index: int, term: int, cluster_ms: int) -> None:
+        """End the turn's batch with what was deferred and how far it comes: atomic with the writes themselves."""
+        for ref, meta in self._metas.items():
+            if meta is not None:
+                batch.put(_DATA, keys.meta(ref.slot, self._epoch, ref.id), codecs.encode_meta(meta))
+        for (ref, producer_id), state in self._producers.items():
+            key = keys.producer(ref.slot, self._epoch, ref.id, producer_id)
+            batch.put(_DATA, key, codecs.encode_producer(state))
+        self._applied = AppliedState(index, term, cluster_ms, self._applied.group)
+        batch.put(_DATA, keys.group_state(self._group), codecs.encode_applied(self._applied))
+
+    def commit(self) -> None:
+        """The batch was written: show it to readers."""
+        committed = self.committed
+        committed.applied = self._applied
+        committed.remember(self._paths, self._metas, self._producers)
+        for staged in (self._paths, self._metas, self._producers, self._records):
+            staged.clear()
+
+    def _drop(self, batch: WriteBatch, ref: StreamRef, meta: StreamMeta) -> None:
+        batch.delete(_DATA, keys.path(ref.slot, self._epoch, meta.path))
+        batch.delete(_DATA, keys.listing(meta.path, self._epoch))
+        start, end = keys.stream_range(ref.slot, self._epoch, ref.id)
+        few = list(islice(self._kv.scan(_DATA, start, end), FEW_KEYS + 1))
+        if len(few) > FEW_KEYS or ref in self._records:
+            batch.delete_range(_DATA, start, end)
+        else:
+            # A range tombstone costs every later reader of its neighbourhood; a small stream is deleted key by key.
+            for key, _ in few:
+                batch.delete(_DATA, key)
+        self._paths[meta.path] = None
+        self._metas[ref] = None
+        self._records.pop(ref, None)
+        for key_of in [pair for pair in self._producers if pair[0] == ref]:
+            del self._producers[key_of]
+
+
+def _bounded(cache: dict[K, V], key: K, value: V) -> V:
+    """Keep ``value`` in ``cache``, dropping the oldest beyond ``CACHED``."""
+    if len(cache) >= CACHED:
+        del cache[next(iter(cache))]
+    cache[key] = value
+    return value
