@@ -1,0 +1,96 @@
+"""The one door to streams: for the HTTP gateway, gRPC and tests. Served here (``runtime.service``) or elsewhere.
+
+Writes answer with the replicated ``Outcome``, rejections included; reads with a page or a rejection. What this node
+cannot do now is a ``ClusterError``.
+"""
+
+from enum import Enum
+from typing import Protocol, Self
+
+import msgspec
+
+from durable_streams_cluster.streams.commands import Append, Create, Delete
+from durable_streams_cluster.streams.meta import StreamMeta
+from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
+
+
+class From(Enum):
+    """Where to read from, besides an offset (PROTOCOL 8, sentinels)."""
+
+    START = "-1"
+    NOW = "now"
+
+
+class BadOffset(msgspec.Struct, frozen=True):
+    """The offset is not the end of an append of this stream: never minted by this system."""
+
+
+class OffsetGone(msgspec.Struct, frozen=True):
+    """The offset belongs to another stream that had this path, or to data that is no longer kept."""
+
+
+ReadRejected = NotFound | SoftDeleted | BadOffset | OffsetGone
+
+
+class Page(msgspec.Struct):
+    """One read: whole appends, in order. Shared by everybody who reads the same range; never changed."""
+
+    stream: str
+    """Names the stream for ever: another stream at the same path has another name."""
+    content_type: str
+    is_json: bool
+    start: Offset
+    next: Offset
+    bodies: list[bytes]
+    up_to_date: bool
+    """Nothing more was there when the page was made."""
+    closed: bool
+    """The stream is closed and the page reaches its end."""
+    ttl_s: int | None
+    encoded: dict[str, bytes]
+    """Forms of the bodies made by readers, kept for the next reader of the same page."""
+
+
+class Watch(Protocol):
+    """Told when one stream moves. Register first, then read: no wake falls between. A context manager."""
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Until the stream moved since the last ``wait`` (True), or ``timeout_s`` seconds passed (False)."""
+        ...
+
+    def wake(self) -> None:
+        """End the wait now."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Streams(Protocol):
+    """Streams by path. Every call may raise ``ClusterError``."""
+
+    async def create(self, command: Create) -> Outcome:
+        """Create or confirm (PROTOCOL 5.1, 4.2)."""
+        ...
+
+    async def append(self, command: Append) -> Outcome:
+        """Append, close, or both (PROTOCOL 5.2, 5.3)."""
+        ...
+
+    async def delete(self, command: Delete) -> Outcome:
+        """Delete (PROTOCOL 5.4)."""
+        ...
+
+    async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
+        """What is known of a stream; renews nothing (PROTOCOL 5.5)."""
+        ...
+
+    async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
+        """Whole appends from ``at`` on, up to a page; renews a sliding window (PROTOCOL 5.6)."""
+        ...
+
+    def watch(self, path: str) -> Watch:
+        """Be told when the stream at ``path`` moves."""
+        ...

@@ -1,0 +1,42 @@
+"""The disk's thread: syncs block, so they run here, one at a time, while the loop goes on."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+
+from durable_streams_cluster.storage.kv import Kv
+
+_Done = Callable[[BaseException | None], None]
+
+
+class Disk:
+    """Runs ``Kv.sync`` and ``Kv.flush`` in order. A failure is handed on as it is: whoever owns the disk must stop."""
+
+    def __init__(self, kv: Kv, loop: asyncio.AbstractEventLoop) -> None:
+        self._kv = kv
+        self._loop = loop
+        self._jobs: queue.SimpleQueue[tuple[bool, _Done] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
+
+    def sync(self, done: _Done, *, then_flush: bool = False) -> None:
+        """Make every earlier write durable (and then start a memtable flush); ``done`` is called on the loop."""
+        self._jobs.put((then_flush, done))
+
+    def close(self) -> None:
+        """End the thread after what is queued."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            then_flush, done = job
+            failure: BaseException | None = None
+            try:
+                self._kv.sync()
+                if then_flush:
+                    self._kv.flush()
+            except BaseException as error:
+                failure = error
+            self._loop.call_soon_threadsafe(done, failure)

@@ -1,0 +1,227 @@
+"""The only event pump: runs turns and carries out their effects, in the order that ``replica`` demands.
+
+One sync is under way at a time. What arrives meanwhile waits for the next turn and shares its batch: under load the
+disk's pace makes the batches, and an idle node answers after one sync.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
+from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.replica.effects import Effects
+from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.replica import Replica
+from durable_streams_cluster.replica.tails import Tails
+from durable_streams_cluster.runtime.disk import Disk
+from durable_streams_cluster.storage.kv import Kv, WriteStalled
+from durable_streams_cluster.streams.commands import Command
+from durable_streams_cluster.streams.outcomes import Outcome
+
+log = logging.getLogger(__name__)
+
+STALL_RETRY_S = 0.005
+
+
+class Driver:
+    """Owns the replica and the store; everything happens on one event loop."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        kv: Kv,
+        clock: Clock,
+        limits: Limits,
+        metrics: Metrics,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        """``fatal`` is called once, with what made the node unable to go on; the process must end."""
+        self.replica = replica
+        self.tails = Tails()
+        self.failure: BaseException | None = None
+        self._kv = kv
+        self._clock = clock
+        self._limits = limits
+        self._metrics = metrics
+        self._fatal = fatal
+        self._loop = asyncio.get_running_loop()
+        self._disk = Disk(kv, self._loop)
+        self._scheduled = False
+        self._busy = False
+        """A sync is under way, or a refused batch waits: no turn may run."""
+        self._stalled = False
+        self._draining = False
+        self._inflight_bytes = 0
+        self._waiting = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._led: asyncio.Future[None] = self._loop.create_future()
+
+    def now(self) -> Now:
+        """The clocks."""
+        return Now(self._clock.steady_ms(), self._clock.wall_ms())
+
+    async def start(self) -> None:
+        """Elect a leader and apply what the log holds; returns when reads and writes can be served."""
+        self.replica.tick()
+        self._kick()
+        await self._led
+
+    def propose(self, command: Command, size: int) -> asyncio.Future[Outcome]:
+        """Propose a command; the future gets its replicated outcome.
+
+        Args:
+            command: What should happen.
+            size: Bytes it holds in memory, counted against ``Limits.max_inflight_bytes``.
+
+        Raises:
+            Overloaded: too much is in flight, or the store is stalled; nothing was proposed.
+            ShuttingDown, Unavailable: nothing was proposed.
+
+        """
+        if self.failure is not None:
+            raise Unavailable("this node has failed and is stopping")
+        if self._draining:
+            raise ShuttingDown("this node is shutting down")
+        if self._stalled:
+            raise Overloaded("the store is busy writing out what it has; nothing was stored")
+        if self._inflight_bytes + size > self._limits.max_inflight_bytes:
+            raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
+        if self._waiting >= self._limits.max_pending_proposals:
+            raise Overloaded("too many operations are waiting; nothing was stored")
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._inflight_bytes += size
+        self._waiting += 1
+        self.replica.propose(command, (future, size), self._clock.steady_ms())
+        if not self._scheduled and not self._busy:
+            self._kick()
+        return future
+
+    async def drain(self) -> None:
+        """Refuse new proposals and wait for those in flight to be answered."""
+        self._draining = True
+        if self._waiting and self.failure is None:
+            self._idle = self._loop.create_future()
+            await self._idle
+
+    def close(self) -> None:
+        """End the disk's thread; the store itself stays open."""
+        self._disk.close()
+
+    @property
+    def waiting(self) -> int:
+        """Operations that wait for their outcome."""
+        return self._waiting
+
+    @property
+    def inflight_bytes(self) -> int:
+        """Bytes that the waiting operations hold."""
+        return self._inflight_bytes
+
+    # -------------------------------------------------------------------------------------------------------- turns
+
+    def _kick(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._busy or self.failure is not None:
+            return
+        try:
+            self._carry_out(self.replica.turn(self.now()))
+        except Exception as error:
+            self._fail(error)
+
+    def _carry_out(self, effects: Effects) -> None:
+        if effects.batch:
+            try:
+                self._kv.write(effects.batch)
+            except WriteStalled:
+                self._stall(effects)
+                return
+        self._metrics.turns += 1
+        self.replica.written()
+        for token, outcome in effects.completions:
+            future = self._released(token)
+            if not future.done():
+                future.set_result(outcome)
+        if effects.wakes:
+            self.tails.wake(effects.wakes)
+        self._check_idle()
+        flush = self._kv.flush_due()
+        if effects.must_sync or flush:
+            self._busy = True
+            ticket, began_ns = effects.ticket, self._clock.steady_ns()
+            self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
+        if not self._led.done() and self.replica.group.core.can_read:
+            self._led.set_result(None)
+
+    def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:
+        if failure is not None:
+            self._fail(failure)
+            return
+        self._busy = False
+        self._metrics.wal_syncs += 1
+        self._metrics.wal_sync_seconds.observe((self._clock.steady_ns() - began_ns) / 1e9)
+        if ticket:
+            self.replica.durable(ticket)
+        self._turn()
+
+    def _released(self, token: object) -> asyncio.Future[Outcome]:
+        """The future of a proposal that is answered now; what it held is free."""
+        future, size = cast("tuple[asyncio.Future[Outcome], int]", token)
+        self._inflight_bytes -= size
+        self._waiting -= 1
+        return future
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self._waiting and not self._idle.done():
+            self._idle.set_result(None)
+
+    def give_up_overdue(self) -> None:
+        """Answer whoever has waited longer than ``Limits.proposal_timeout_s``: not stored, or nobody knows."""
+        withdrawn, unknown = self.replica.give_up(self._clock.steady_ms() - int(self._limits.proposal_timeout_s * 1000))
+        for token in withdrawn:
+            _raise_in(self._released(token), Unavailable("the disk does not answer; nothing was stored"))
+        for token in unknown:
+            _raise_in(self._released(token), OutcomeUnknown("the disk does not answer; it may or may not be stored"))
+        self._check_idle()
+
+    def _stall(self, effects: Effects) -> None:
+        """Nothing of the batch was written: admission closes and the same effects are tried again."""
+        if not self._stalled:
+            log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
+        self._stalled = self._busy = True
+        self._loop.call_later(STALL_RETRY_S, self._retry, effects)
+
+    def _retry(self, effects: Effects) -> None:
+        self._stalled = self._busy = False
+        try:
+            self._carry_out(effects)
+        except Exception as error:
+            self._fail(error)
+            return
+        if not self._busy:
+            self._kick()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing is answered any more: what was in flight may or may not be stored."""
+        if self.failure is None:
+            self.failure = (
+                error if isinstance(error, StorageError) else StorageError(f"{type(error).__name__}: {error}")
+            )
+            log.critical("this node cannot go on: %s", self.failure, exc_info=error)
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
+            if not self._led.done():
+                self._led.set_exception(self.failure)
+            self._fatal(self.failure)
+
+
+def _raise_in(future: asyncio.Future[Outcome], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

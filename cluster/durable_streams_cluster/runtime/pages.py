@@ -1,0 +1,32 @@
+"""Pages of bytes that many readers ask for: made once, kept while they fit."""
+
+from durable_streams_cluster.api import Page
+from durable_streams_cluster.streams.meta import StreamRef
+
+_Key = tuple[StreamRef, int, int, bool]
+
+
+class PageCache:
+    """The newest pages by (stream, start, tail, closed), bounded in bytes. A key never means two different pages."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._pages: dict[_Key, tuple[Page, int]] = {}
+
+    def get(self, key: _Key) -> Page | None:
+        """A page made earlier."""
+        found = self._pages.get(key)
+        return found[0] if found is not None else None
+
+    def put(self, key: _Key, page: Page) -> None:
+        """Keep a page; the oldest give way. What is larger than an eighth of the bound is not kept."""
+        # The encoded forms (SSE, base64) of a page weigh up to about twice its bytes more.
+        weight = 3 * sum(map(len, page.bodies)) + 512
+        if weight > self._max_bytes // 8:
+            return
+        while self._bytes + weight > self._max_bytes:
+            _, old = self._pages.pop(next(iter(self._pages)))
+            self._bytes -= old
+        self._pages[key] = (page, weight)
+        self._bytes += weight

@@ -1,0 +1,239 @@
+"""``api.Streams`` served here: expiry before everything, reads from the committed state, writes through the driver."""
+
+import asyncio
+from typing import Self
+
+from durable_streams_cluster.api import BadOffset, From, OffsetGone, Page, ReadRejected
+from durable_streams_cluster.errors import Unavailable
+from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.pages import PageCache
+from durable_streams_cluster.streams import lifetime, reading
+from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
+from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.offsets import START, Offset
+from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
+
+COMMAND_BYTES = 512
+"""What a command holds besides its body, roughly."""
+
+SETTLING_MS = 2_000
+"""A new leader expires nothing for this long (DESIGN: Time)."""
+
+PAGE_CACHE_BYTES = 16 * MIB
+
+
+class LocalStreams:
+    """See ``api.Streams``."""
+
+    def __init__(self, driver: Driver, limits: Limits) -> None:
+        self._driver = driver
+        self._limits = limits
+        self._group = driver.replica.group
+        self._view = self._group.store.committed
+        self._pages = PageCache(PAGE_CACHE_BYTES)
+        self._renewed: dict[StreamRef, int] = {}
+        """Reads of streams with a TTL since their last recorded touch: cluster time (ms). Only the leader's memory."""
+
+    # ------------------------------------------------------------------------------------------------------- writes
+
+    async def create(self, command: Create) -> Outcome:
+        """See ``api.Streams``."""
+        self._expire_first(command.path)
+        if command.fork is not None:
+            self._expire_first(command.fork.source)
+        return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+
+    async def append(self, command: Append) -> Outcome:
+        """See ``api.Streams``."""
+        self._expire_first(command.path)
+        return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+
+    async def delete(self, command: Delete) -> Outcome:
+        """See ``api.Streams``."""
+        self._expire_first(command.path)
+        ref = self._view.find(command.path)
+        outcome = await self._driver.propose(command, COMMAND_BYTES)
+        if ref is not None:
+            self._renewed.pop(ref, None)
+        return outcome
+
+    def expire_if_due(self, path: str) -> asyncio.Future[Outcome] | None:
+        """Propose the end of the stream at ``path`` when its time is up; None when it is not."""
+        ref = self._view.find(path)
+        meta = self._view.meta(ref) if ref is not None else None
+        if ref is None or meta is None or meta.deleted or not self._is_due(ref, meta):
+            return None
+        self._renewed.pop(ref, None)
+        return self._driver.propose(Expire(path, ref.id, meta.touched_at), COMMAND_BYTES)
+
+    def _expire_first(self, path: str) -> None:
+        # The log keeps the order, so the command that follows finds the stream gone; nobody need wait in between.
+        ended = self.expire_if_due(path)
+        if ended is not None:
+            ended.add_done_callback(_heard)
+
+    # -------------------------------------------------------------------------------------------------------- reads
+
+    async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
+        """See ``api.Streams``."""
+        found = await self._living(path)
+        return found[1] if isinstance(found, tuple) else found
+
+    async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
+        """See ``api.Streams``."""
+        found = await self._living(path)
+        if not isinstance(found, tuple):
+            return found
+        ref, meta = found
+        if meta.ttl_s is not None:
+            await self._renew(path, ref, meta)
+        if at is From.NOW:
+            return _empty(ref, meta, meta.tail_offset)
+        start = START if at is From.START else at
+        assert isinstance(start, Offset)
+        place = reading.locate(self._view, ref, meta, start)
+        if place is reading.Place.INSIDE:
+            return BadOffset()
+        if place is reading.Place.GONE:
+            return OffsetGone()
+        if place is reading.Place.BEYOND_TAIL or start.position == meta.tail:
+            return _empty(ref, meta, start)
+        key = (ref, start.position, meta.tail, meta.closed)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._make_page(ref, meta, start)
+            self._pages.put(key, page)
+        return page
+
+    def watch(self, path: str) -> "LocalWatch":
+        """See ``api.Streams``."""
+        return LocalWatch(self._driver, self._view.find(path))
+
+    def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
+        bodies: list[bytes] = []
+        size, end = 0, start.position
+        for record in reading.records(self._view, ref, meta, start.position):
+            if bodies and size + len(record.body) > self._limits.max_read_bytes:
+                break
+            bodies.append(record.body)
+            size += len(record.body)
+            end = record.end
+            if size >= self._limits.max_read_bytes:
+                break
+        page = _empty(ref, meta, start)
+        page.bodies = bodies
+        page.next = meta.offset_at(end)
+        page.up_to_date = end == meta.tail
+        page.closed = meta.closed and page.up_to_date
+        return page
+
+    async def _living(self, path: str) -> tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted:
+        self._check_serving()
+        ref = self._view.find(path)
+        meta = self._view.meta(ref) if ref is not None else None
+        if meta is not None and (meta.ttl_s is not None or meta.expires_at_ms is not None):
+            ended = self.expire_if_due(path)
+            if ended is not None:
+                await ended
+                ref = self._view.find(path)
+                meta = self._view.meta(ref) if ref is not None else None
+        if ref is None or meta is None:
+            return NotFound()
+        return SoftDeleted() if meta.deleted else (ref, meta)
+
+    def _check_serving(self) -> None:
+        # A linearizable read (thesis 6.4): this node leads and has applied an entry of its own term. In a group of
+        # one no other leader can exist; an operation is answered only after its effect is in the committed view.
+        if self._driver.failure is not None:
+            raise Unavailable("this node has failed and is stopping")
+        if not self._group.core.can_read:
+            raise Unavailable("no leader yet")
+
+    # ----------------------------------------------------------------------------------------------------- lifetime
+
+    def _is_due(self, ref: StreamRef, meta: StreamMeta) -> bool:
+        now = self._driver.now()
+        cluster_ms = self._group.cluster_ms(now)
+        led_since = self._group.led_since_ms
+        if cluster_ms - led_since < SETTLING_MS and meta.touched_at < led_since:
+            return False
+        touched_at = self._renewed.get(ref, 0)
+        return lifetime.due(
+            meta, touched_at, cluster_ms, now.wall_ms, slack=max(touched_at, meta.touched_at) < led_since
+        )
+
+    async def _renew(self, path: str, ref: StreamRef, meta: StreamMeta) -> None:
+        """Reading restarts the window. A touch is recorded (replicated) once the recorded one is a tenth of it old."""
+        cluster_ms = self._group.cluster_ms(self._driver.now())
+        if cluster_ms - meta.touched_at < lifetime.coalesce_ms(meta):
+            self._renewed[ref] = cluster_ms
+            return
+        self._renewed.pop(ref, None)
+        await self._driver.propose(Touch(path, ref.id), COMMAND_BYTES)
+
+
+class LocalWatch:
+    """See ``api.Watch``."""
+
+    __slots__ = ("_driver", "_future", "_moved", "_ref")
+
+    def __init__(self, driver: Driver, ref: StreamRef | None) -> None:
+        self._driver = driver
+        self._ref = ref
+        self._moved = False
+        self._future: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        if self._ref is not None:
+            self._driver.tails.register(self._ref, self, self.wake)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._ref is not None:
+            self._driver.tails.remove(self._ref, self)
+
+    def wake(self) -> None:
+        """See ``api.Watch``."""
+        self._moved = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """See ``api.Watch``."""
+        if not self._moved:
+            loop = asyncio.get_running_loop()
+            self._future = loop.create_future()
+            timer = loop.call_later(timeout_s, _finish, self._future)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+                self._future = None
+        moved, self._moved = self._moved, False
+        return moved
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _heard(future: asyncio.Future[Outcome]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:
+    return Page(
+        stream=f"{ref.slot:x}-{ref.id:x}",
+        content_type=meta.content_type,
+        is_json=meta.is_json,
+        start=at,
+        next=at,
+        bodies=[],
+        up_to_date=True,
+        closed=meta.closed,
+        ttl_s=meta.ttl_s,
+        encoded={},
+    )
