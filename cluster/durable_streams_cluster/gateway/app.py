@@ -1,0 +1,251 @@
+"""The ASGI application: decode, call ``api.Streams``, encode; and the two loops that wait (PROTOCOL 5.7, 5.8)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from random import Random
+from typing import Any
+
+from durable_streams_cluster import __version__
+from durable_streams_cluster.api import Page, Streams
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.errors import ClusterError, Overloaded
+from durable_streams_cluster.gateway import caching, codec, pages, paths, status
+from durable_streams_cluster.gateway import headers as h
+from durable_streams_cluster.gateway.codec import Live, ReadRequest
+from durable_streams_cluster.gateway.headers import COMMON, BadRequest, Headers
+from durable_streams_cluster.gateway.live import LiveReads
+from durable_streams_cluster.gateway.status import Response
+from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.streams.commands import Delete
+from durable_streams_cluster.streams.meta import StreamMeta
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+CACHED_PATHS = 10_000
+
+WELCOME = f"""durable-streams-cluster {__version__}: the Durable Streams protocol, replicated and durable.
+
+A stream is a URL under /v1/stream/. Try it:
+
+  curl -i -X PUT  http://HOST/v1/stream/hello -H 'Content-Type: text/plain'
+  curl -i -X POST http://HOST/v1/stream/hello -H 'Content-Type: text/plain' -d 'hello world'
+  curl -N 'http://HOST/v1/stream/hello?offset=-1&live=sse'
+
+The protocol: PROTOCOL.md of durable-streams/durable-streams. This server: README.md of durable-streams-cluster.
+"""
+
+
+class GatewayApp:
+    """Streams over HTTP. Mountable: ``root_path`` is honoured."""
+
+    def __init__(self, streams: Streams, limits: Limits, clock: Clock, rng: Random, metrics: Metrics) -> None:
+        self._streams = streams
+        self._limits = limits
+        self._metrics = metrics
+        self._paths: dict[bytes, str] = {}
+        self._buffered = 0
+        """Bytes of request bodies held while they arrive."""
+        self.public_url: bytes | None = None
+        """Scheme, host and prefix that Location uses instead of the request's own."""
+        self.live = LiveReads(streams, limits, clock, rng, metrics)
+
+    def drain(self) -> None:
+        """End every live read with a control event; new ones get 503."""
+        self.live.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI 3)."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        try:
+            response = await self._serve(scope, receive, send)
+        except BadRequest as error:
+            response = status.bad_request(error)
+        except ClusterError as error:
+            response = status.refused(error)
+        if response is not None:
+            self._metrics.request(scope["method"], response.status)
+            await respond(send, response, head=scope["method"] == "HEAD")
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        root: bytes = scope.get("root_path", "").encode()
+        method: str = scope["method"]
+        if root and raw.startswith(root):
+            raw = raw[len(root) :]
+        if not raw.startswith(paths.PREFIX):
+            return _elsewhere(raw, method, scope)
+        if method == "OPTIONS":
+            return _preflight(dict(scope["headers"]))
+        path = self._paths.get(raw)
+        if path is None:
+            path = self._learn(raw)
+        headers = h.index(scope["headers"])
+        match method:
+            case "POST":
+                return await self._append(path, headers, receive)
+            case "GET":
+                request = codec.decode_read(scope["query_string"], headers)
+                return await self._read(path, request, scope, receive, send)
+            case "PUT":
+                location = self._location(scope, headers, root + raw)
+                return await self._create(path, headers, receive, root, location)
+            case "HEAD":
+                return await self._head(path)
+            case "DELETE":
+                return status.of(await self._streams.delete(Delete(path)))
+            case _:
+                return _not_allowed()
+
+    def _learn(self, raw: bytes) -> str:
+        path = paths.stream_path(raw[len(paths.PREFIX) :], self._limits.max_path_bytes)
+        if len(self._paths) >= CACHED_PATHS:
+            self._paths.clear()
+        self._paths[raw] = path
+        return path
+
+    def _location(self, scope: Scope, headers: Headers, target: bytes) -> bytes:
+        if self.public_url is not None:
+            return self.public_url + target
+        scheme: str = scope.get("scheme", "http")
+        host = headers.get(b"host", b"")
+        return scheme.encode() + b"://" + host + target if host else target
+
+    # ------------------------------------------------------------------------------------------------------- writes
+
+    async def _append(self, path: str, headers: Headers, receive: Receive) -> Response:
+        body = await self._body(headers, receive)
+        command = codec.decode_append(path, headers, body, self._limits)
+        try:
+            outcome = await self._streams.append(command)
+        except ClusterError as error:
+            return status.refused(error, command.producer, plain_append=command.producer is None)
+        self._metrics.appends += 1
+        self._metrics.append_bytes += len(body)
+        return status.of(outcome, append=command)
+
+    async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
+        body = await self._body(headers, receive)
+        command = codec.decode_create(path, headers, body, root, self._limits)
+        return status.of(await self._streams.create(command), location)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body, chunked or not, bounded in bytes, in time, and in what all requests hold together."""
+        limit = self._limits.max_append_bytes
+        declared = headers.get(b"content-length")
+        if declared is not None and int(declared) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        first: bytes = message.get("body", b"")
+        if not message.get("more_body", False) and message["type"] == "http.request":
+            if len(first) > limit:
+                raise _too_large(limit)
+            return first
+        chunks = [first]
+        held = len(first)
+        self._buffered += held
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                while message["type"] == "http.request" and message.get("more_body", False):
+                    message = await receive()
+                    chunk: bytes = message.get("body", b"")
+                    held += len(chunk)
+                    self._buffered += len(chunk)
+                    if held > limit:
+                        raise _too_large(limit)
+                    if self._buffered > self._limits.max_inflight_bytes:
+                        raise Overloaded("too many bytes of requests are arriving; nothing was stored")
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise BadRequest("body", "did not arrive in time", status=408, code="body_timeout") from None
+        finally:
+            self._buffered -= held
+        if message["type"] != "http.request":
+            raise BadRequest("body", "ended before it was complete")
+        return b"".join(chunks)
+
+    # -------------------------------------------------------------------------------------------------------- reads
+
+    async def _head(self, path: str) -> Response:
+        meta = await self._streams.head(path)
+        if not isinstance(meta, StreamMeta):
+            return status.of_read(meta)
+        headers = [
+            *COMMON,
+            (b"content-type", meta.content_type.encode()),
+            status.next_offset(meta.tail_offset),
+            *status.lifetime(meta.ttl_s, meta.expires_at_ms),
+            (b"cache-control", caching.NO_STORE),
+        ]
+        if meta.closed:
+            headers.append(status.CLOSED)
+        return Response(200, headers)
+
+    async def _read(
+        self, path: str, request: ReadRequest, scope: Scope, receive: Receive, send: Send
+    ) -> Response | None:
+        if request.live is Live.LONG_POLL:
+            client = scope.get("client")
+            return await self.live.long_poll(path, request, client[0] if client else "", receive)
+        if request.live is Live.SSE:
+            return await self.live.sse(path, request, receive, send)
+        page = await self._streams.read(path, request.at)
+        return pages.response(page, request) if isinstance(page, Page) else status.of_read(page)
+
+
+async def respond(send: Send, response: Response, *, head: bool = False) -> None:
+    """Send one whole response."""
+    headers = response.headers
+    if response.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+def _too_large(limit: int) -> BadRequest:
+    return BadRequest("body", f"is larger than {limit} bytes", status=413, code="too_large")
+
+
+def _preflight(headers: dict[bytes, bytes]) -> Response:
+    asked = headers.get(b"access-control-request-headers")
+    return Response(
+        204,
+        [
+            *COMMON,
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", h.ALLOWED + (b", " + asked if asked else b"")),
+            (b"access-control-max-age", b"86400"),
+            (b"allow", METHODS),
+        ],
+    )
+
+
+def _not_allowed() -> Response:
+    return status.problem(405, "method_not_allowed", "a stream takes " + METHODS.decode(), ((b"allow", METHODS),))
+
+
+def _elsewhere(raw: bytes, method: str, scope: Scope) -> Response:
+    if method == "OPTIONS":
+        return _preflight(dict(scope["headers"]))
+    if raw in (b"/", b"") and method in ("GET", "HEAD"):
+        host = dict(scope["headers"]).get(b"host", b"127.0.0.1:4437").decode("latin-1")
+        body = WELCOME.replace("HOST", host).encode()
+        kind = (b"content-type", b"text/plain; charset=utf-8")
+        return Response(200, [*COMMON, kind, (b"cache-control", caching.NO_STORE)], body)
+    return status.problem(404, "not_found", "nothing is here: streams are at /v1/stream/<path>")
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

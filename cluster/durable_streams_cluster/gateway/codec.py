@@ -1,0 +1,134 @@
+"""A request to what is asked of ``api.Streams``: pure, strict, the whole protocol in one read (PROTOCOL 5, 8).
+
+A request that breaks a rule raises ``BadRequest``; nothing was stored then.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from durable_streams_cluster.api import From
+from durable_streams_cluster.gateway import headers as h
+from durable_streams_cluster.gateway import paths
+from durable_streams_cluster.gateway.headers import BadRequest, Headers
+from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.streams import json_mode, offsets
+from durable_streams_cluster.streams.commands import Append, Create, Fork
+from durable_streams_cluster.streams.meta import media_type
+from durable_streams_cluster.streams.offsets import Offset
+
+
+class Live(Enum):
+    """The ``live`` parameter."""
+
+    NO = "catch-up"
+    LONG_POLL = "long-poll"
+    SSE = "sse"
+
+
+_LIVE: Mapping[str | None, Live] = {None: Live.NO, "long-poll": Live.LONG_POLL, "sse": Live.SSE}
+
+
+class ReadRequest(msgspec.Struct, frozen=True):
+    """A GET."""
+
+    at: Offset | From
+    live: Live
+    cursor: str | None
+    if_none_match: bytes | None
+
+
+def decode_create(path: str, headers: Headers, body: bytes, root: bytes, limits: Limits) -> Create:
+    """PUT (PROTOCOL 5.1, 4.2).
+
+    Args:
+        path: Of the stream, decoded.
+        headers: By lower-case name.
+        body: First content, possibly empty.
+        root: The prefix this application is mounted under, as in the URL.
+        limits: The bounds.
+
+    """
+    ttl_s, expires_at_ms = h.ttl(headers), h.expires_at(headers)
+    if ttl_s is not None and expires_at_ms is not None:
+        raise BadRequest("Stream-TTL", "and Stream-Expires-At exclude each other")
+    content_type = h.content_type(headers, limits)
+    fork = _fork(headers, root, limits)
+    if body and content_type is None and fork is not None:
+        raise BadRequest("Content-Type", "is needed when a fork is created with a body")
+    return Create(
+        path=path,
+        content_type=content_type,
+        ttl_s=ttl_s,
+        expires_at_ms=expires_at_ms,
+        closed=h.is_closed(headers),
+        body=_record(body, content_type) if body else b"",
+        fork=fork,
+    )
+
+
+def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> Append:
+    """POST (PROTOCOL 5.2, 5.3). An empty body is valid only when it closes; its content type is then ignored."""
+    close = h.is_closed(headers)
+    producer = h.producer(headers, limits)
+    content_type = None
+    if body:
+        content_type = h.content_type(headers, limits)
+        if content_type is None:
+            raise BadRequest("Content-Type", "is missing")
+        body = _record(body, content_type)
+        if not body:
+            raise BadRequest("body", "is an empty array: there is nothing to append")
+    elif not close:
+        raise BadRequest("body", "is empty; only a request with Stream-Closed: true may be")
+    return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer)
+
+
+def decode_read(query: bytes, headers: Headers) -> ReadRequest:
+    """GET (PROTOCOL 5.6-5.8). Parameters that are not the protocol's are left alone."""
+    asked: dict[str, str] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name in ("offset", "live", "cursor"):
+            if name in asked:
+                raise BadRequest(name, "may be given only once")
+            asked[name] = value
+    live = _LIVE.get(asked.get("live"))
+    if live is None:
+        raise BadRequest("live", "must be long-poll or sse")
+    if live is not Live.NO and "offset" not in asked:
+        raise BadRequest("offset", "is required in live modes")
+    return ReadRequest(_offset(asked.get("offset")), live, asked.get("cursor"), headers.get(b"if-none-match"))
+
+
+def _offset(text: str | None) -> Offset | From:
+    if text is None or text == "-1":
+        return From.START
+    if text == "now":
+        return From.NOW
+    try:
+        return offsets.parse(text)
+    except ValueError as error:
+        raise BadRequest("offset", f"must be -1, now, or an offset of this stream: {error}") from None
+
+
+def _fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
+    source = headers.get(b"stream-forked-from")
+    sub_offset = h.integer(headers, b"stream-fork-sub-offset", "Stream-Fork-Sub-Offset")
+    if source is None:
+        for name in ("Stream-Fork-Offset", "Stream-Fork-Sub-Offset"):
+            if name.lower().encode() in headers:
+                raise BadRequest(name, "needs Stream-Forked-From")
+        return None
+    return Fork(paths.source_path(source, root, limits.max_path_bytes), h.fork_offset(headers), sub_offset or 0)
+
+
+def _record(body: bytes, content_type: str | None) -> bytes:
+    """The stored form: as sent, or in JSON mode the messages joined by commas (PROTOCOL 9.1)."""
+    if content_type is None or (content_type != "application/json" and media_type(content_type) != "application/json"):
+        return body
+    try:
+        return json_mode.join(json_mode.split(body))
+    except json_mode.InvalidJson as error:
+        raise BadRequest("body", f"is not JSON: {error}", code="invalid_json") from None

@@ -1,0 +1,389 @@
+"""One HTTP connection: uvicorn's protocol, with bounds.
+
+uvicorn's HTTP protocol is fast and correct, and bounds little: it holds half a request for ever and takes headers of
+any size. ``Connection`` adds the bounds of ``Limits``, cheaply: sizes are counted once per read, never per header, and
+one sweep a second over all connections takes the place of a timer per request. So what the sweep enforces is up to a
+second late, and a head that begins in the read that ended a body (256 KiB at most) has that part of it for free.
+
+``tests/gateway/test_serve_contract.py`` fails when what is overridden here changes upstream.
+"""
+
+import asyncio
+import urllib.parse
+from collections import Counter
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.gateway.exchange import Dated, Exchange
+from durable_streams_cluster.limits import MIB, Limits
+
+LINGER_MS = 2000
+LINGER_BYTES = MIB
+MAX_LINGERING = 256
+"""A refused client is still sending. Closing at once would reset the connection, and the reset eats our answer; so we
+stop sending and read on for a moment, for so many clients at most."""
+MAX_HEADERS = 100
+MAX_PIPELINED = 32
+"""Requests of one connection that wait for their turn; one read of 256 KiB could hold 14,000."""
+
+_REFUSALS = {
+    400: b"malformed request\n",
+    408: b"the request head took too long\n",
+    414: b"the request target is too long\n",
+    431: b"the request head is too large\n",
+    501: b"method not supported\n",
+    503: b"too many connections\n",
+}
+
+
+class SharedState(ServerState, Dated):
+    """What the connections of one listener share."""
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        super().__init__()
+        self.limits = limits
+        self.clock = clock
+        self.now_ms = clock.steady_ms()
+        """Of the last sweep: reading a clock per request would cost more than the second it is late is worth."""
+        self.draining = False
+        self.lingering: set[Connection] = set()
+        """Refused connections; they are no longer in ``connections``."""
+        self.refused: Counter[str] = Counter()
+        self.last_gone = asyncio.Event()
+
+
+class _RefusedError(Exception):
+    """Raised inside a parser callback, to stop the parser at once."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class Connection(HttpToolsProtocol):
+    """One connection.
+
+    ``in_head``: the parser is between two requests or inside a head. ``unparsed``: bytes read since then that completed
+    neither head nor message nor gave a byte of body. ``since_ms``: when the present phase began (open, first byte of a
+    head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
+    is the one being received, which with pipelined requests is a later one.
+    """
+
+    server_state: SharedState
+
+    def __init__(self, config: uvicorn.Config, server_state: SharedState) -> None:
+        super().__init__(config, server_state, {})
+        limits = server_state.limits
+        self.max_head = limits.max_header_bytes
+        self.max_target = limits.max_target_bytes
+        self.in_head = True
+        self.unparsed = 0
+        self.since_ms = server_state.now_ms
+        self.answering: Exchange | None = None
+        self.refused = False
+        self.upgrade = False
+        self.unsent = 0
+        self.unsent_since_ms = 0
+
+    # --- The transport calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or refuse it before a byte is read."""
+        state = self.server_state
+        self.since_ms = state.now_ms
+        if len(state.connections) >= state.limits.max_connections or state.draining:
+            self.transport = transport
+            self.flow = FlowControl(transport)
+            self.refuse(503)
+        else:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the applications that answer, and whoever waits for the last connection to go."""
+        super().connection_lost(exc)  # Tells the one of ``cycle``.
+        self.pipeline.clear()
+        if self.answering is not None and not self.answering.response_complete:
+            self.answering.disconnected = True
+            self.answering.message_event.set()
+        state = self.server_state
+        state.lingering.discard(self)
+        if state.draining and not state.connections:
+            state.last_gone.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        if self.in_head and not self.unparsed:
+            self.since_ms = self.server_state.now_ms
+        self.unparsed += len(data)
+        if self.unparsed > self.max_head and (self.in_head or self.refused):
+            self._feed_long(data)
+            return
+        if self.refused:
+            return
+        self._feed(data)
+        if self.unparsed > self.max_head and not self.in_head:
+            self._check_stuck_body()
+
+    def pause_writing(self) -> None:
+        """Note since when the client takes nothing."""
+        self.unsent = self.transport.get_write_buffer_size()
+        self.unsent_since_ms = self.server_state.now_ms
+        super().pause_writing()
+
+    # --- The parser calls.
+
+    def on_message_begin(self) -> None:
+        """Begin a head; the scope is made when it is complete."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """Bound the request target while it arrives."""
+        self.url += url
+        if len(self.url) > self.max_target:
+            raise _RefusedError(414)
+
+    def on_headers_complete(self) -> None:
+        """Start the application, as uvicorn does, or put the request in the queue."""
+        headers, parser = self.headers, self.parser
+        if len(headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
+            raise _RefusedError(431)
+        if parser.should_upgrade():
+            self._note_upgrade()
+            return
+        version = parser.get_http_version()
+        raw_path, query = self._target()
+        path = raw_path.decode("ascii")
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": cast("Any", self.scheme),
+            "root_path": "",
+            "headers": headers,
+            "method": parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "state": {},
+        }
+        keep_alive = version != "1.0" and parser.should_keep_alive() and not self.server_state.draining
+        self.cycle = exchange = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.on_response_complete,
+            self.server_state,
+            keep_alive=keep_alive,
+            expect_100_continue=self.expect_100_continue,
+        )
+        self.in_head = False
+        self.unparsed = 0
+        self.headers = []  # The scope has the other list: trailers must not pose as headers.
+        if self.answering is None or self.answering.response_complete:
+            self.answering = exchange
+            self._start_asgi_task(exchange, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Hand the body on; of an answered request it is dropped, and keeps counting as unparsed."""
+        exchange = self.cycle
+        if exchange.response_complete:
+            return
+        self.unparsed = 0
+        exchange.body += body
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        exchange.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Be ready for the next head."""
+        if self.upgrade:
+            return
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+        self.in_head = True
+        self.unparsed = 0
+
+    def on_response_complete(self) -> None:
+        """Do what uvicorn does, with a note for the sweep in place of a timer."""
+        state = self.server_state
+        state.total_requests += 1
+        self.since_ms = state.now_ms
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            exchange, app = self.pipeline.pop()
+            self.answering = cast("Exchange", exchange)
+            self._start_asgi_task(exchange, app)
+
+    # --- The server calls.
+
+    def shutdown(self) -> None:
+        """Close if idle; a request being received or answered is the last one."""
+        if self.busy:
+            self.cycle.keep_alive = False
+        elif not self.unparsed:
+            self.since_ms = self.server_state.now_ms
+            self.transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.answering is not None and not self.answering.response_complete
+
+    def check(self, now_ms: int) -> None:
+        """Enforce the timeouts; called by the sweep."""
+        limits = self.server_state.limits
+        waited_s = (now_ms - self.since_ms) / 1000
+        if self.flow.write_paused:
+            self._check_reader(now_ms)
+        elif self.transport.is_closing() or (self.refused and not self.busy):
+            if waited_s * 1000 >= LINGER_MS:
+                self.cut("")
+        elif self.busy:
+            return  # The application bounds bodies and answers.
+        elif not self.in_head:
+            if waited_s >= limits.header_timeout_s:
+                self.cut("408")  # It was answered, and its body does not end.
+        elif self.unparsed:
+            if waited_s >= limits.header_timeout_s:
+                self.refuse(408)
+        elif waited_s >= (limits.header_timeout_s if self.cycle is None else limits.idle_timeout_s):
+            self.server_state.refused["idle"] += 1
+            self.since_ms = now_ms
+            self.transport.close()
+
+    def refuse(self, status: int) -> None:
+        """Answer ``status`` if that is possible without breaking another answer, and end the connection."""
+        state = self.server_state
+        if self.refused:
+            return
+        self.refused = True
+        self.since_ms = state.now_ms
+        state.refused[str(status)] += 1
+        if self.busy and self.in_head:
+            self.cycle.keep_alive = False  # What was asked properly is still answered; nothing follows.
+            return
+        if self.busy:
+            # The body being received is broken: the application must not take it for whole.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        self._answer_and_linger(status)
+
+    def cut(self, reason: str) -> None:
+        """Drop the connection and what it has not taken."""
+        if reason:
+            self.server_state.refused[reason] += 1
+        self.transport.abort()
+
+    # --- Parts.
+
+    def _target(self) -> tuple[bytes, bytes]:
+        """Return path and query of the request target."""
+        if self.url.startswith(b"/") and b"#" not in self.url:
+            path, _, query = self.url.partition(b"?")
+            return path, query
+        url = httptools.parse_url(self.url)  # http://host/path, and refuses nonsense
+        return url.path or b"/", url.query or b""
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            self._feed_without_upgrade(bytes(data[cast("int", stop.args[0]) :]))
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self.refuse(cause.status if isinstance(cause, _RefusedError) else 400)
+
+    def _feed_long(self, data: bytes) -> None:
+        """Feed a read that is larger than what is left for the head in pieces, so that the bound is exact."""
+        if self.refused:
+            if self.unparsed > LINGER_BYTES:
+                self.cut("")
+            return
+        self.unparsed -= len(data)
+        rest = memoryview(data)
+        while rest and not self.refused and not self.transport.is_closing():
+            room = self.max_head - self.unparsed if self.in_head else len(rest)
+            if room <= 0:
+                self.refuse(431)
+                return
+            self.unparsed += len(rest[:room])
+            self._feed(rest[:room])
+            rest = rest[room:]
+
+    def _check_stuck_body(self) -> None:
+        """Bound what moves nothing: endless trailers and chunk extensions, the rest of a body answered already."""
+        if self.busy:
+            self.refuse(431)
+        elif self.unparsed > 2 * self.server_state.limits.max_append_bytes:
+            self.cut("413")
+
+    def _note_upgrade(self) -> None:
+        """Remember that the parser stops here, because the client offers another protocol."""
+        if self.parser.get_method() == b"CONNECT":
+            raise _RefusedError(501)
+        self.upgrade = True
+
+    def _feed_without_upgrade(self, rest: bytes) -> None:
+        """Read the request again without its offer to change protocol, which a server may ignore (RFC 9110 7.8).
+
+        The parser gives the body up for the other protocol's: without this, the POST of a client that offers h2c
+        (Java's does) arrives empty, and its body is parsed as the next request.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        head = [b"%s %s HTTP/%s\r\n" % (method, self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
+                head.append(b"connection: %s\r\n" % b",".join(kept))
+            elif name != b"upgrade":
+                head.append(b"%s: %s\r\n" % (name, value))
+        self.upgrade = False
+        self.unparsed = 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(b"".join([*head, b"\r\n"]))
+        if rest and not self.refused:
+            self.data_received(rest)
+
+    def _check_reader(self, now_ms: int) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self.unsent:
+            self.unsent = unsent
+            self.unsent_since_ms = now_ms
+        elif now_ms - self.unsent_since_ms >= self.server_state.limits.write_timeout_s * 1000:
+            self.cut("slow_reader")
+
+    def _answer_and_linger(self, status: int) -> None:
+        text = _REFUSALS[status]
+        retry = b"retry-after: 1\r\n" if status == 503 else b""
+        head = (
+            b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+        )
+        tail = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(text)
+        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, head, retry, tail, text)))
+        lingering = self.server_state.lingering
+        if len(lingering) < MAX_LINGERING:
+            lingering.add(self)
+            self.connections.discard(self)
+            self.transport.write_eof()
+        else:
+            self.transport.close()

@@ -1,0 +1,182 @@
+"""One request and its response: uvicorn's cycle, with answers that leave in one write.
+
+``Exchange`` holds the head of a response until the first piece of its body, as the ASGI specification asks: a system
+call and a packet less each time, measured at a third of the processor time of a small answer. ``receive`` is uvicorn's.
+``tests/gateway/test_serve_contract.py`` fails when what is replaced here changes upstream.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from uvicorn._types import (
+    ASGI3Application,
+    ASGISendEvent,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    HTTPScope,
+)
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+JOIN_BYTES = 128 * 1024
+"""A larger piece of body is not copied to leave together with what frames it."""
+
+_UNTIL_CLOSE = -1
+"""In place of a content-length: the end of the connection ends the body (HTTP/1.0)."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_CONTROLS = bytes({*range(32), 127} - {9})
+
+_log = logging.getLogger(__name__)
+
+
+class Dated:
+    """The ``date`` line of every response, made once a second."""
+
+    date_line: bytes = b""
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its response."""
+
+    def __init__(
+        self,
+        scope: HTTPScope,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        on_response: Callable[[], None],
+        state: Dated,
+        *,
+        keep_alive: bool,
+        expect_100_continue: bool,
+    ) -> None:
+        # Not uvicorn's constructor: it has as much again for its own send.
+        self.scope = scope
+        self.transport = transport
+        self.flow = flow
+        self.on_response = on_response
+        self.state = state
+        self.message_event = asyncio.Event()
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expect_100_continue
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+        self.head = b""
+        """The head of the response, until it leaves."""
+        self.bodiless = False
+        """The response ends with its head, whatever length that tells (RFC 9110 6.4.1)."""
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application; whatever it does, the client gets a whole answer or a connection that ends."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self.transport.abort()  # The drain's time was up.
+            raise
+        except Exception:
+            _log.exception("a request failed: %s %s", self.scope["method"], self.scope["path"])
+        if not self.response_complete and not self.disconnected:
+            await self._fail()
+
+    async def _fail(self) -> None:
+        if self.response_started and not self.head:
+            self.transport.close()  # Mid-body: the missing end tells the client.
+            return
+        self.response_started, self.head = False, b""
+        self.chunked_encoding, self.expected_content_length = None, 0
+        await self.send_500_response()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """See ASGI. Waits while the client does not take what was sent before; does nothing once it left."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started and message["type"] == "http.response.start":
+            self._start(message)
+        elif self.response_started and not self.response_complete and message["type"] == "http.response.body":
+            self._write(message)
+        else:
+            raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
+
+    def _start(self, message: HTTPResponseStartEvent) -> None:
+        status = message["status"]
+        headers = list(message.get("headers", ()))
+        lines: list[bytes] = []
+        closing = False
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+            if name in _FRAMING:
+                closing |= self._frame(name, value)
+        given = b"".join(lines)
+        # One pass over the head finds any control character beside our line ends: no value can add a header.
+        if len(given) - len(given.translate(None, _CONTROLS)) != 2 * len(headers):
+            raise RuntimeError("control character in a response header")
+        more = b""
+        self.bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
+        if self.bodiless:
+            self.chunked_encoding = False
+        elif self.chunked_encoding is None:
+            self.chunked_encoding = self.scope["http_version"] != "1.0"
+            if self.chunked_encoding:
+                more = b"transfer-encoding: chunked\r\n"
+            else:
+                self.keep_alive, self.expected_content_length = False, _UNTIL_CLOSE
+        if not self.keep_alive and not closing:
+            more += b"connection: close\r\n"
+        self.head = b"".join((STATUS_LINE[status], self.state.date_line, given, more, b"\r\n"))
+        self.response_started = True
+        self.waiting_for_100_continue = False
+
+    def _frame(self, name: bytes, value: bytes) -> bool:
+        """Note what a header says of the framing; True when it closes the connection."""
+        if name == b"content-length":
+            self.chunked_encoding = False
+            self.expected_content_length = int(value)
+        elif name == b"transfer-encoding":
+            raise RuntimeError("framing is the server's: leave transfer-encoding out")
+        elif b"close" in value.lower():
+            self.keep_alive = False
+            return True
+        return False
+
+    def _write(self, message: HTTPResponseBodyEvent) -> None:
+        body = message.get("body", b"")
+        more_body = message.get("more_body", False)
+        if self.chunked_encoding:
+            before = b"%s%x\r\n" % (self.head, len(body)) if body else self.head
+            after = (b"\r\n" if body else b"") if more_body else (b"\r\n0\r\n\r\n" if body else b"0\r\n\r\n")
+        else:
+            before, after = self.head, b""
+            body = self._measured(body, more_body)
+        self.head = b""
+        if len(body) <= JOIN_BYTES:
+            whole = b"".join((before, body, after))
+            if whole:
+                self.transport.write(whole)
+        else:
+            for piece in (before, body, after):
+                if piece:
+                    self.transport.write(piece)
+        if not more_body:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+
+    def _measured(self, body: bytes, more_body: bool) -> bytes:
+        """Return what of ``body`` is to be sent, checked against content-length."""
+        if self.bodiless:
+            return b""
+        if self.expected_content_length == _UNTIL_CLOSE:
+            return body
+        self.expected_content_length -= len(body)
+        if self.expected_content_length < 0 or (self.expected_content_length and not more_body):
+            raise RuntimeError("the body is not as long as content-length says")
+        return body

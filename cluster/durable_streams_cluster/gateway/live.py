@@ -1,0 +1,190 @@
+"""Reads that wait: long-poll and SSE. Register first, then read, then wait, so that no append falls between."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from random import Random
+from typing import Any, Self
+
+from durable_streams_cluster.api import From, Page, Streams, Watch
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.errors import ClusterError, ShuttingDown
+from durable_streams_cluster.gateway import caching, pages, sse, status
+from durable_streams_cluster.gateway.codec import ReadRequest
+from durable_streams_cluster.gateway.headers import COMMON
+from durable_streams_cluster.gateway.pacing import ClosedPacing
+from durable_streams_cluster.gateway.status import Response
+from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.outcomes import NotFound
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class LiveReads:
+    """Every long-poll and SSE of this gateway."""
+
+    def __init__(self, streams: Streams, limits: Limits, clock: Clock, rng: Random, metrics: Metrics) -> None:
+        self._streams = streams
+        self._limits = limits
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._pacing = ClosedPacing()
+        self._open: dict[int, Watch] = {}
+        self._draining = False
+
+    def drain(self) -> None:
+        """End every live read now, as if its time was up; new ones get 503 before headers."""
+        self._draining = True
+        for watch in tuple(self._open.values()):
+            watch.wake()
+
+    def cursor(self, asked: str | None) -> str:
+        """The cursor that answers ``asked``."""
+        return caching.cursor(asked, self._clock.wall_ms(), self._rng.random())
+
+    # ---------------------------------------------------------------------------------------------------- long-poll
+
+    async def long_poll(self, path: str, request: ReadRequest, host: str, receive: Receive) -> Response | None:
+        """PROTOCOL 5.7: data at once if there is any, else the first append, the closure, or the time-out."""
+        deadline = self._clock.steady_ms() + int(self._limits.long_poll_timeout_s * 1000)
+        at: Offset | From = request.at
+        with self._watching(path, receive, "long-poll") as reader:
+            page: Page | None = None
+            while True:
+                found = await self._streams.read(path, at)
+                if not isinstance(found, Page):
+                    return status.of_read(found)
+                if page is not None and found.stream != page.stream:
+                    return status.of_read(NotFound())
+                page, at = found, found.start
+                if page.bodies or page.closed:
+                    break
+                left_ms = deadline - self._clock.steady_ms()
+                if left_ms <= 0 or self._draining:
+                    break
+                await reader.watch.wait(min(left_ms, _renewal_ms(page)) / 1000)
+                if reader.gone:
+                    return None
+        if page.bodies:
+            return pages.response(page, request, self.cursor(request.cursor))
+        headers = [*COMMON, status.next_offset(page.next), status.UP_TO_DATE, (b"cache-control", caching.NO_STORE)]
+        if page.closed:
+            await self._pacing.pace(host, path, self._clock.steady_ms())
+            headers.append(status.CLOSED)
+        else:
+            headers.append((b"stream-cursor", self.cursor(request.cursor).encode()))
+        return Response(204, headers)
+
+    # ---------------------------------------------------------------------------------------------------------- SSE
+
+    async def sse(self, path: str, request: ReadRequest, receive: Receive, send: Send) -> Response | None:
+        """PROTOCOL 5.8: pages as they come, each with its control event in the same write, for about a minute."""
+        ends = self._clock.steady_ms() + int(self._limits.sse_lifetime_s * 1000)
+        keep_alive_ms = int(self._limits.sse_keepalive_s * 1000)
+        with self._watching(path, receive, "sse") as reader:
+            page = await self._streams.read(path, request.at)
+            if not isinstance(page, Page):
+                return status.of_read(page)
+            self._metrics.request("GET", 200)
+            await send({"type": "http.response.start", "status": 200, "headers": _sse_headers(page)})
+            cursor = self.cursor(request.cursor)
+            told = False
+            """Whether the reader knows that it is up to date at ``page.next``."""
+            sent_ms = self._clock.steady_ms()
+            while True:
+                now_ms = self._clock.steady_ms()
+                ending = self._draining or now_ms >= ends
+                done = page.closed or ending
+                if page.bodies or done or not told:
+                    await send(_chunk(sse.event(page, cursor), more=not done))
+                    told, sent_ms = page.up_to_date, now_ms
+                    if done:
+                        return None
+                elif now_ms - sent_ms >= keep_alive_ms:
+                    await send(_chunk(sse.KEEP_ALIVE))
+                    sent_ms = now_ms
+                if page.up_to_date:
+                    until_ms = min(ends, sent_ms + keep_alive_ms, now_ms + _renewal_ms(page))
+                    await reader.watch.wait(max(0.0, (until_ms - now_ms) / 1000))
+                if reader.gone:
+                    return None
+                following = await self._next(path, page)
+                if following is None:
+                    await send(_chunk(b"", more=False))
+                    return None
+                if following.bodies:
+                    cursor = self.cursor(cursor)
+                page = following
+
+    async def _next(self, path: str, page: Page) -> Page | None:
+        """What follows ``page``; None when the stream ended, or another one has its path."""
+        try:
+            found = await self._streams.read(path, page.next)
+        except ClusterError:
+            return None
+        return found if isinstance(found, Page) and found.stream == page.stream else None
+
+    def _watching(self, path: str, receive: Receive, mode: str) -> "_Reader":
+        if self._draining:
+            raise ShuttingDown("this node is shutting down")
+        return _Reader(self._streams.watch(path), receive, self._open, self._metrics, mode)
+
+
+class _Reader:
+    """One open live read: its watch, and whether its client is still there."""
+
+    def __init__(
+        self, watch: Watch, receive: Receive, open_reads: dict[int, Watch], metrics: Metrics, mode: str
+    ) -> None:
+        self.watch = watch
+        self.gone = False
+        self._receive = receive
+        self._open = open_reads
+        self._metrics = metrics
+        self._mode = mode
+        self._listening: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self.watch.__enter__()
+        self._open[id(self)] = self.watch
+        self._metrics.live_readers[self._mode] += 1
+        self._listening = asyncio.ensure_future(self._listen())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        self._metrics.live_readers[self._mode] -= 1
+        del self._open[id(self)]
+        self.watch.__exit__(*exc)
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        self.watch.wake()
+
+
+def _renewal_ms(page: Page) -> int:
+    """Milliseconds after which an open read looks again, so that a stream with a live reader never expires."""
+    return page.ttl_s * 500 if page.ttl_s else 3_600_000
+
+
+def _chunk(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def _sse_headers(page: Page) -> list[tuple[bytes, bytes]]:
+    headers = [
+        *COMMON,
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"no-cache, no-transform"),
+        (b"x-accel-buffering", b"no"),
+    ]
+    if sse.is_binary(page.content_type):
+        headers.append((b"stream-sse-data-encoding", b"base64"))
+    return headers

@@ -1,0 +1,191 @@
+"""Binds an ASGI application to the HTTP server; the only module that knows that it is uvicorn, with httptools.
+
+uvicorn's ``Server`` is not used: it installs signal handlers, polls ten times a second, and exits the process when it
+cannot bind. Its protocol is, bounded by ``connection``.
+
+What the application may rely on: the head of a response leaves with the first piece of its body (send an empty one to
+let it go alone); ``await send()`` waits while the client does not take what was sent before; after a client left,
+``send`` does nothing and ``receive`` answers ``http.disconnect``; an early answer (a 413 say) reaches the client
+although it is still sending, unless it carries ``connection: close``.
+"""
+
+import asyncio
+import errno
+import socket
+from collections import Counter
+from email.utils import formatdate
+from typing import Any, cast
+
+import uvicorn
+from uvicorn._types import ASGI3Application
+
+from durable_streams_cluster.clock import Clock, SystemClock
+from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.gateway.connection import Connection, SharedState
+from durable_streams_cluster.limits import Limits
+
+BACKLOG = 2048
+SWEEP_S = 1.0
+SWEEP_BATCH = 1000
+"""Connections looked at before the loop gets its turn: half a millisecond."""
+
+
+class HttpServer:
+    """One listener. ``start``, then ``drain``; ``clock`` drives every timeout (a test passes its own and sweeps)."""
+
+    def __init__(
+        self,
+        app: ASGI3Application,
+        host: str,
+        port: int,
+        limits: Limits,
+        *,
+        name: str = "http",
+        clock: Clock | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        """The port asked for; after :meth:`start`, the real one."""
+        self.name = name
+        self._config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+        )
+        self._config.load()
+        self.state = SharedState(limits, clock or SystemClock())
+        """What its connections share."""
+        self._servers: list[asyncio.AbstractServer] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Connections open now, refused ones not counted."""
+        return len(self.state.connections)
+
+    @property
+    def requests(self) -> int:
+        """Responses completed since the start."""
+        return self.state.total_requests
+
+    @property
+    def refused(self) -> "Counter[str]":
+        """Connections ended for a bound, by reason: a status, ``idle``, ``slow_reader`` or ``drain``."""
+        return self.state.refused
+
+    async def start(self) -> None:
+        """Bind and accept. Raises ConfigError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        sockets = await _bind(self.name, self.host, self.port, self.state.limits)
+        self.port = sockets[0].getsockname()[1]
+        self._tick()
+        for listener in sockets:
+            self._servers.append(await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG))
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, let what is in flight finish, close. False when the time was up and the rest was cut off.
+
+        Idle connections close at once. Live reads are in flight until the application ends them.
+        """
+        state = self.state
+        state.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(state.connections):
+            cast("Connection", connection).shutdown()
+        clean = await self._settle(timeout_s)
+        for connection in [*state.connections, *state.lingering]:
+            cast("Connection", connection).cut("drain")
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return clean
+
+    async def stop(self) -> None:
+        """Close now, whatever is in flight."""
+        await self.drain(0)
+
+    def sweep(self) -> None:
+        """Enforce what depends on time, now. Runs by itself once a second."""
+        state = self.state
+        state.now_ms = state.clock.steady_ms()
+        if self._config.date_header:
+            date = formatdate(state.clock.wall_ms() / 1000, usegmt=True)
+            state.date_line = b"date: %s\r\n" % date.encode("ascii")
+        self._sweep_some([*state.connections, *state.lingering], 0)
+
+    async def _settle(self, timeout_s: float) -> bool:
+        state = self.state
+        try:
+            async with asyncio.timeout(timeout_s):
+                while state.connections:
+                    state.last_gone.clear()
+                    await state.last_gone.wait()
+                while state.tasks:  # a request whose client left, still being answered
+                    await asyncio.wait(state.tasks)
+        except TimeoutError:
+            return False
+        return True
+
+    def _protocol(self) -> "Connection":
+        return Connection(self._config, self.state)
+
+    def _tick(self) -> None:
+        self.sweep()
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._tick)
+
+    def _sweep_some(self, connections: list[Any], start: int) -> None:
+        for connection in connections[start : start + SWEEP_BATCH]:
+            connection.check(self.state.now_ms)
+        if start + SWEEP_BATCH < len(connections):
+            asyncio.get_running_loop().call_soon(self._sweep_some, connections, start + SWEEP_BATCH)
+
+
+async def _bind(name: str, host: str, port: int, limits: Limits) -> list[socket.socket]:
+    """Open a listening socket per address that ``host`` stands for (localhost is often two), on one port."""
+    sockets: list[socket.socket] = []
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # IPv4 first, so that port 0 is picked there and then tried for the others.
+        for family, _, _, _, address in sorted(set(found), key=lambda info: info[0]):
+            try:
+                listener = _listen(family, (address[0], port, *address[2:]), limits)
+            except OSError as error:
+                if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # localhost is also ::1 in /etc/hosts of machines without IPv6.
+                raise
+            sockets.append(listener)
+            port = listener.getsockname()[1]
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        reason = "the address is in use" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+        raise ConfigError(f"{name}: cannot listen on {shown}: {reason}") from error
+    return sockets
+
+
+def _listen(family: int, address: tuple[Any, ...], limits: Limits) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what it accepts: the kernel ends a connection whose peer acknowledges nothing any more.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.write_timeout_s * 1000))
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,193 @@
+"""Outcomes, rejections and refusals as HTTP: one exhaustive match each (PROTOCOL 5; DESIGN: Unknown outcomes)."""
+
+import json
+
+import msgspec
+
+from durable_streams_cluster.api import BadOffset, OffsetGone, ReadRejected
+from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded
+from durable_streams_cluster.gateway.headers import COMMON, BadRequest, format_time
+from durable_streams_cluster.streams.commands import Append, Producer
+from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.outcomes import (
+    Appended,
+    ConfigMismatch,
+    Created,
+    Deleted,
+    ForkRefused,
+    ForkSourceDeleted,
+    ForkSourceMissing,
+    NotFound,
+    Outcome,
+    ProducerBadStart,
+    ProducerFenced,
+    ProducerGap,
+    Renewed,
+    SeqRegression,
+    SoftDeleted,
+    StreamClosed,
+    TypeMismatch,
+)
+
+Header = tuple[bytes, bytes]
+CLOSED: Header = (b"stream-closed", b"true")
+UP_TO_DATE: Header = (b"stream-up-to-date", b"true")
+_JSON: Header = (b"content-type", b"application/json")
+_NO_STORE: Header = (b"cache-control", b"no-store")
+
+
+class Response(msgspec.Struct):
+    """One whole HTTP response; names in lower case."""
+
+    status: int
+    headers: list[Header]
+    body: bytes = b""
+
+
+def next_offset(offset: Offset) -> Header:
+    """The Stream-Next-Offset header."""
+    return (b"stream-next-offset", str(offset).encode())
+
+
+def integer(name: bytes, value: int) -> Header:
+    """A header with a number."""
+    return (name, b"%d" % value)
+
+
+def problem(status: int, code: str, message: str, headers: tuple[Header, ...] = (), **details: object) -> Response:
+    """An error with a JSON body: ``{"error": {"code", "message", …}}``."""
+    body = json.dumps({"error": {"code": code, "message": message, **details}}, separators=(",", ":")).encode()
+    return Response(status, [*COMMON, _JSON, _NO_STORE, *headers], body)
+
+
+def bad_request(error: BadRequest) -> Response:
+    """A request that breaks a rule."""
+    extra = ((b"connection", b"close"),) if error.status == 413 else ()
+    return problem(error.status, error.code, f"{error.field} {error.rule}", extra, field=error.field)
+
+
+def refused(error: ClusterError, producer: Producer | None = None, *, plain_append: bool = False) -> Response:
+    """What this node cannot do now.
+
+    503 says: certainly not stored. After an unknown outcome, producers and idempotent methods get 504 and may ask
+    again; a plain append gets 409, because official clients resend after 5xx and would store it twice.
+    """
+    if isinstance(error, Overloaded):
+        return problem(429, "overloaded", str(error), (integer(b"retry-after", error.retry_after_s),))
+    if isinstance(error, OutcomeUnknown):
+        if plain_append:
+            return problem(409, "outcome_unknown", str(error))
+        extra = (integer(b"producer-expected-seq", producer.seq),) if producer is not None else ()
+        return problem(504, "outcome_unknown", str(error), extra)
+    return problem(503, "unavailable", str(error), (integer(b"retry-after", 1),))
+
+
+def created(outcome: Created, location: bytes) -> Response:
+    """PROTOCOL 5.1."""
+    headers = [
+        *COMMON,
+        (b"content-type", outcome.content_type.encode()),
+        next_offset(outcome.next_offset),
+        *lifetime(outcome.ttl_s, outcome.expires_at_ms),
+        (b"location", location),
+    ]
+    if outcome.closed:
+        headers.append(CLOSED)
+    return Response(200 if outcome.existed else 201, headers)
+
+
+def appended(outcome: Appended, *, stored: bool) -> Response:
+    """PROTOCOL 5.2: 204; with producer headers 200 for new data, and 204 for a duplicate or a bare close."""
+    headers = [*COMMON, next_offset(outcome.next_offset)]
+    if outcome.closed:
+        headers.append(CLOSED)
+    if outcome.producer_epoch is None or outcome.producer_seq is None:
+        return Response(204, headers)
+    headers.append(integer(b"producer-epoch", outcome.producer_epoch))
+    headers.append(integer(b"producer-seq", outcome.producer_seq))
+    return Response(200 if stored and not outcome.duplicate else 204, headers)
+
+
+def lifetime(ttl_s: int | None, expires_at_ms: int | None) -> list[Header]:
+    """Stream-TTL or Stream-Expires-At."""
+    headers = []
+    if ttl_s is not None:
+        headers.append(integer(b"stream-ttl", ttl_s))
+    if expires_at_ms is not None:
+        headers.append((b"stream-expires-at", format_time(expires_at_ms).encode()))
+    return headers
+
+
+def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) -> Response:
+    """The response to a command.
+
+    Args:
+        outcome: What was decided.
+        location: The stream's URL, for 201.
+        append: The command, when it was one: a closed stream answers its producer in a way that ends its retries.
+
+    """
+    match outcome:
+        case Appended():
+            return appended(outcome, stored=append is None or bool(append.body))
+        case Created():
+            return created(outcome, location)
+        case Deleted():
+            return Response(204, [*COMMON])
+        case Renewed():
+            return Response(204, [*COMMON])
+        case NotFound() | SoftDeleted():
+            return _absent(outcome, creating=append is None and bool(location))
+        case ConfigMismatch(field):
+            return problem(409, "config_mismatch", f"a stream is here with another {field}", field=field)
+        case StreamClosed(at):
+            return _closed(at, append)
+        case TypeMismatch(expected):
+            return problem(409, "content_type_mismatch", f"the stream holds {expected}", field="Content-Type")
+        case SeqRegression(last):
+            shown = last.decode("latin-1")
+            return problem(409, "sequence_regression", f"Stream-Seq must be above {shown!r}", field="Stream-Seq")
+        case ProducerFenced(epoch):
+            header = (integer(b"producer-epoch", epoch),)
+            return problem(403, "producer_fenced", f"epoch {epoch} of this producer was seen", header, epoch=epoch)
+        case ProducerBadStart():
+            return problem(400, "bad_request", "a new epoch begins with Producer-Seq 0", field="Producer-Seq")
+        case ProducerGap(expected, received):
+            seqs = (integer(b"producer-expected-seq", expected), integer(b"producer-received-seq", received))
+            message = f"batch {expected} comes before batch {received}"
+            return problem(409, "sequence_gap", message, seqs, expected=expected, received=received)
+        case ForkSourceMissing():
+            return problem(404, "source_not_found", "no stream at Stream-Forked-From", field="Stream-Forked-From")
+        case ForkSourceDeleted():
+            return problem(409, "source_deleted", "the source stream was deleted", field="Stream-Forked-From")
+        case ForkRefused(field, rule):
+            return problem(400, "bad_request", f"{field} {rule}", field=field)
+
+
+def of_read(rejected: ReadRejected) -> Response:
+    """The response to a read that has no page (PROTOCOL 5.6, 8)."""
+    match rejected:
+        case NotFound() | SoftDeleted():
+            return _absent(rejected, creating=False)
+        case BadOffset():
+            return problem(400, "bad_request", "offset is not one that this stream gave out", field="offset")
+        case OffsetGone():
+            message = "offset belongs to a stream that was here before, or to data no longer kept: read from -1"
+            return problem(410, "offset_gone", message, field="offset")
+
+
+def _absent(outcome: NotFound | SoftDeleted, *, creating: bool) -> Response:
+    if isinstance(outcome, NotFound):
+        return problem(404, "not_found", "no stream at this path: create it with PUT")
+    if creating:
+        return problem(409, "deleted", "a stream was deleted here and its forks still need its data")
+    return problem(410, "deleted", "this stream was deleted; its forks still need its data")
+
+
+def _closed(at: Offset, append: Append | None) -> Response:
+    headers = [CLOSED, next_offset(at)]
+    if append is not None and append.producer is not None:
+        # Without these the official client reads "expected 0" and resends in a tight loop, for ever.
+        seq = append.producer.seq
+        headers += [integer(b"producer-expected-seq", seq), integer(b"producer-received-seq", seq)]
+    return problem(409, "stream_closed", "this stream is closed", tuple(headers))
