@@ -1,0 +1,8 @@
+"""``python -m durable_streams_cluster``: the same command as ``durable-streams``."""
+
+import sys
+
+from durable_streams_cluster.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The composition root: builds every object of a node, starts it, and drains it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+
+from durable_streams_cluster.clock import SystemClock
+from durable_streams_cluster.config import Addresses, Config
+from durable_streams_cluster.gateway.app import GatewayApp
+from durable_streams_cluster.gateway.serve import HttpServer
+from durable_streams_cluster.observe.health import HealthApp
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.replica import Replica
+from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.jobs import Jobs
+from durable_streams_cluster.runtime.service import LocalStreams
+from durable_streams_cluster.settings import Address
+from durable_streams_cluster.storage.kv import Kv
+from durable_streams_cluster.storage.memory import MemoryKv
+from durable_streams_cluster.storage.rocks import RocksKv
+
+log = logging.getLogger(__name__)
+
+
+async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
+    """Run a node until ``stopping`` is set, then drain it.
+
+    Args:
+        config: Everything it is told.
+        stopping: Set by a signal.
+        on_ready: Called once, with the real addresses, when requests are served.
+
+    Raises:
+        ConfigError: an address is in use.
+        StorageError: the store could not be opened, or failed later; what was in flight may or may not be stored.
+
+    """
+    kv: Kv
+    if config.in_memory:
+        kv = MemoryKv()
+    else:
+        kv = await asyncio.to_thread(RocksKv.open, Path(config.data_dir), memory_budget=config.limits.memory_budget)
+    try:
+        node = Node(config, kv)
+        await node.start(on_ready)
+        try:
+            await node.until(stopping)
+        finally:
+            await node.stop()
+    finally:
+        kv.close()
+
+
+class Node:
+    """One node over an open store."""
+
+    def __init__(self, config: Config, kv: Kv) -> None:
+        self._config = config
+        clock = SystemClock()
+        self._failed = asyncio.Event()
+        self.metrics = Metrics()
+        replica = Replica(config.node, kv, Now(clock.steady_ms(), clock.wall_ms()))
+        self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
+        self.streams = LocalStreams(self._driver, config.limits)
+        self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), self.metrics)
+        if config.public_url is not None:
+            self.app.public_url = config.public_url.rstrip("/").encode()
+        http, ops = config.listen.http, config.listen.ops
+        self._http = HttpServer(self.app, http.host, http.port, config.limits)
+        health = HealthApp({"leader": self._has_leader, "draining": self._not_draining}, self.metrics)
+        self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
+        self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
+        self.metrics.proposals_pending = lambda: self._driver.waiting
+        self.metrics.servers.update(http=self._http, ops=self._ops)
+        self._chores = Jobs(self._driver, self.streams, clock, self.metrics)
+        self._jobs: asyncio.Task[None] | None = None
+        self._draining = False
+
+    async def start(self, on_ready: Callable[[Addresses], None]) -> None:
+        """Elect, replay what the log holds, then listen."""
+        await self._driver.start()
+        await self._http.start()
+        await self._ops.start()
+        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        on_ready(Addresses(http=Address(self._http.host, self._http.port), ops=Address(self._ops.host, self._ops.port)))
+
+    async def until(self, stopping: asyncio.Event) -> None:
+        """Return when ``stopping`` is set; raise what made the node unable to go on."""
+        waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(self._failed.wait())]
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in pending:
+            each.cancel()
+        if self._driver.failure is not None:
+            raise self._driver.failure
+
+    async def stop(self) -> None:
+        """Not ready; live reads end with a control event; what is in flight is finished; then the listeners close."""
+        self._draining = True
+        self.app.drain()
+        if self._driver.failure is None:
+            await self._http.drain(self._config.limits.drain_timeout_s)
+            await self._driver.drain()
+        if self._jobs is not None:
+            self._jobs.cancel()
+        await self._http.stop()
+        await self._ops.stop()
+        self._driver.close()
+
+    def _has_leader(self) -> tuple[bool, str]:
+        core = self._driver.replica.group.core
+        return core.can_read, f"{core.role.value} in term {core.term}"
+
+    def _not_draining(self) -> tuple[bool, str]:
+        return not self._draining, "draining" if self._draining else "serving"

@@ -1,0 +1,160 @@
+"""Every series of the node as a plain attribute; turned into Prometheus text only when somebody scrapes.
+
+Counting is ``metrics.appends += 1``: no lock, no label lookup, no library on the hot path. All of it happens on the
+event loop's thread, scrapes too, so numbers of one scrape belong together. What another object knows already (bytes in
+flight, connections) is asked for by a callable at scrape time rather than copied.
+
+No label ever holds a stream's name or anything else a client chooses: a series costs memory for ever.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from durable_streams_cluster import __version__
+
+PREFIX = "durable_streams_"
+
+SYNC_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Histogram:
+    """Counts by upper bound (inclusive), and their sum; ``observe`` is one bisection and three additions."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self.counts)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the cumulative buckets, as Prometheus wants them."""
+        names = [*map(str, self.bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self.counts)), strict=True))
+
+
+class Connections(Protocol):
+    """What is read of an HTTP server at scrape time."""
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        ...
+
+    @property
+    def refused(self) -> "Counter[str]":
+        """Connections ended for a bound, by reason."""
+        ...
+
+
+class Metrics:
+    """All series. Made once by ``node`` and handed out; the attributes are counted up where things happen."""
+
+    def __init__(self) -> None:
+        self.http_requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        """By method and status; use :meth:`request`, which knows what may be a label."""
+        self.wal_syncs = 0
+        self.wal_sync_seconds = Histogram(SYNC_BUCKETS_S)
+        self.turns = 0
+        self.appends = 0
+        self.append_bytes = 0
+        self.live_readers: dict[str, int] = {"long-poll": 0, "sse": 0}
+        self.event_loop_lag_seconds = Histogram(LAG_BUCKETS_S)
+        self.inflight_bytes: Callable[[], int] = lambda: 0
+        self.proposals_pending: Callable[[], int] = lambda: 0
+        self.servers: dict[str, Connections] = {}
+        """HTTP servers by listener name, for their connections."""
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(_Collector(self))
+
+    def request(self, method: str, status: int) -> None:
+        """Count one answered request; a method we do not know must not make a series."""
+        self.http_requests[method if method in METHODS else "other", status] += 1
+
+    def render(self) -> bytes:
+        """Return the exposition, in the text format every Prometheus reads."""
+        return generate_latest(self.registry)
+
+    content_type: str = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Collector(Collector):
+    """Reads the attributes when the registry is scraped."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        metrics = self._metrics
+        yield _gauge("build_info", "Version of the node; always 1.", [((__version__,), 1)], ["version"])
+        requests = [((method, str(status)), n) for (method, status), n in sorted(metrics.http_requests.items())]
+        yield _counter("http_requests", "Answered HTTP requests.", requests, ["method", "status"])
+        yield _counter("wal_syncs", "Completed syncs of the write-ahead log.", [((), metrics.wal_syncs)])
+        yield _histogram("wal_sync_seconds", "Time one sync of the write-ahead log took.", metrics.wal_sync_seconds)
+        yield _counter("turns", "Turns of the replica: batches of work written at once.", [((), metrics.turns)])
+        yield _counter("appends", "Acknowledged appends.", [((), metrics.appends)])
+        yield _counter("append_bytes", "Bytes of acknowledged appends.", [((), metrics.append_bytes)])
+        readers = [((mode,), n) for mode, n in sorted(metrics.live_readers.items())]
+        yield _gauge("live_readers", "Live reads open now.", readers, ["mode"])
+        yield _gauge("inflight_bytes", "Bytes of requests held in memory.", [((), metrics.inflight_bytes())])
+        yield _gauge("proposals_pending", "Proposals without an outcome yet.", [((), metrics.proposals_pending())])
+        lag = metrics.event_loop_lag_seconds
+        yield _histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", lag)
+        yield from self._servers()
+
+    def _servers(self) -> Iterator[Metric]:
+        servers = sorted(self._metrics.servers.items())
+        open_now = [((name,), server.connections) for name, server in servers]
+        yield _gauge("http_connections", "HTTP connections open now.", open_now, ["listener"])
+        refused = [
+            ((name, reason), count) for name, server in servers for reason, count in sorted(server.refused.items())
+        ]
+        help_text = "Connections ended for a bound, by reason (a status, idle, slow_reader, drain)."
+        yield _counter("http_connections_refused", help_text, refused, ["listener", "reason"])
+
+
+Samples = Sequence[tuple[tuple[str, ...], int]]
+
+
+def _counter(name: str, help_text: str, samples: Samples, labels: list[str] | None = None) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, help_text, labels=labels or [])
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _gauge(name: str, help_text: str, samples: Samples, labels: list[str] | None = None) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, help_text, labels=labels or [])
+    for values, number in samples:
+        family.add_metric(values, number)
+    return family
+
+
+def _histogram(name: str, help_text: str, histogram: Histogram) -> Metric:
+    return HistogramMetricFamily(PREFIX + name, help_text, buckets=histogram.buckets(), sum_value=histogram.total)
