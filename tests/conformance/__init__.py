@@ -1,0 +1,1 @@
+"""The official conformance suite of the protocol, run unmodified."""

@@ -1,0 +1,116 @@
+r"""The protocol as requests and responses, over a real node in memory with simulated time.
+
+A command is a whole request: its first line is the command's, the rest stands below. Other commands:
+
+- ``begin NAME``, below it a request: starts it, and prints what it sent so far; ``more NAME``: what it sent since;
+- ``leave NAME``: its client goes away; ``wait SECONDS``: time passes;
+- ``clock SECONDS``: the wall clock jumps; ``mount PREFIX``: the application is mounted there; ``public URL``;
+- ``limit NAME NUMBER``: a node with this limit, empty; ``drain``.
+
+Offsets are as they are on the wire. Headers that every response has are checked, not shown.
+"""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from durable_streams_cluster.limits import Limits
+from tests.datadriven import Command, run_script, scripts
+from tests.gateway import asgi
+from tests.runtime.world import JumpingLoop, World, settle, started
+
+METHODS = {*["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "BREW"]}
+
+
+class Client:
+    """Runs one command at a time on the loop; the node lives as long as the script."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._limits = Limits()
+        self._world: World = runner.run(started())
+        self._root = ""
+        self._begun: dict[str, tuple[asgi.Exchange, int]] = {}
+
+    def handle(self, command: Command) -> str:
+        if command.name in METHODS:
+            request = f"{command.name} {' '.join(command.words())}\n{command.input}"
+            return self._runner.run(self._exchange(request))
+        return self._runner.run(getattr(self, f"do_{command.name}")(command))
+
+    async def _exchange(self, request: str) -> str:
+        exchange = asgi.parse(request)
+        exchange.begin(self._world.app, self._root)
+        await exchange.finish()
+        return asgi.shown(exchange)
+
+    async def do_begin(self, command: Command) -> str:
+        name = command.word()
+        exchange = asgi.parse(command.input)
+        exchange.begin(self._world.app, self._root)
+        await settle()
+        self._begun[name] = (exchange, len(exchange.pieces))
+        shown = asgi.shown(exchange) if exchange.status else "waits"
+        return shown + "\nended" * exchange.done
+
+    async def do_more(self, command: Command) -> str:
+        """Each piece that was sent since, divided by ``===``; whether it ended."""
+        name = command.word()
+        await settle()
+        exchange, seen = self._begun[name]
+        self._begun[name] = (exchange, len(exchange.pieces))
+        if exchange.header(b"content-type") != b"text/event-stream":
+            return asgi.shown(exchange) if exchange.ended else "ended" if exchange.done else "waits"
+        pieces = [piece.decode().removesuffix("\n\n") for piece in exchange.pieces[seen:] if piece]
+        return "\n".join(["\n===\n".join(pieces), "ended" if exchange.done else "goes on"]).lstrip()
+
+    async def do_leave(self, command: Command) -> str:
+        exchange, _ = self._begun[command.word()]
+        exchange.leave()
+        await settle()
+        return "ended" if exchange.done else "goes on"
+
+    async def do_wait(self, command: Command) -> str:
+        await asyncio.sleep(float(command.word()))
+        await settle()
+        return ""
+
+    async def do_clock(self, command: Command) -> str:
+        self._world.clock.wall_offset_ms += int(command.word()) * 1000
+        return ""
+
+    async def do_mount(self, command: Command) -> str:
+        self._root = command.word("").rstrip("/")
+        return ""
+
+    async def do_public(self, command: Command) -> str:
+        self._world.app.public_url = command.word().encode()
+        return ""
+
+    async def do_limit(self, command: Command) -> str:
+        self._limits = replace(self._limits, **{command.word(): int(command.word())})
+        self._world = await started(limits=self._limits)
+        return ""
+
+    async def do_drain(self, _: Command) -> str:
+        self._world.app.drain()
+        await settle()
+        return ""
+
+    def end(self) -> None:
+        """Nobody waits any more, and nothing is counted as open."""
+        for exchange, _ in self._begun.values():
+            exchange.leave()
+        self._runner.run(settle())
+        assert all(exchange.done for exchange, _ in self._begun.values())
+        assert self._world.metrics.live_readers == {"long-poll": 0, "sse": 0}
+
+
+@pytest.mark.parametrize("path", scripts(__file__, "*.http.txt"), ids=lambda path: path.name.partition(".")[0])
+def test_http(path: Path, rewrite: bool) -> None:
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        client = Client(runner)
+        run_script(path, client.handle, rewrite=rewrite)
+        client.end()

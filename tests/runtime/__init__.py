@@ -1,0 +1,1 @@
+"""The shell: driver, service and jobs."""

@@ -1,0 +1,1 @@
+"""The protocol's rules, without HTTP, disk or clock."""
