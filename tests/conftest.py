@@ -3,7 +3,7 @@
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("shared-machine", deadline=None)
+hypothesis.settings.register_profile("shared-machine", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("shared-machine")
 
 

@@ -48,6 +48,7 @@ class Page(msgspec.Struct):
     closed: bool
     """The stream is closed and the page reaches its end."""
     ttl_s: int | None
+    expires_at_ms: int | None
     encoded: dict[str, bytes]
     """Forms of the bodies made by readers, kept for the next reader of the same page."""
 

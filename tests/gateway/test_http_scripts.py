@@ -3,6 +3,7 @@ r"""The protocol as requests and responses, over a real node in memory with simu
 A command is a whole request: its first line is the command's, the rest stands below. Other commands:
 
 - ``begin NAME``, below it a request: starts it, and prints what it sent so far; ``more NAME``: what it sent since;
+- ``together``, below it requests divided by ``===``: they reach the node in one turn;
 - ``leave NAME``: its client goes away; ``wait SECONDS``: time passes;
 - ``clock SECONDS``: the wall clock jumps; ``mount PREFIX``: the application is mounted there; ``public URL``;
 - ``limit NAME NUMBER``: a node with this limit, empty; ``drain``.
@@ -11,6 +12,7 @@ Offsets are as they are on the wire. Headers that every response has are checked
 """
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 from durable_streams_cluster.limits import Limits
 from tests.datadriven import Command, run_script, scripts
 from tests.gateway import asgi
-from tests.runtime.world import JumpingLoop, World, settle, started
+from tests.runtime.world import JumpingLoop, World, settle, simulate, started
 
 METHODS = {*["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "BREW"]}
 
@@ -45,6 +47,14 @@ class Client:
         exchange.begin(self._world.app, self._root)
         await exchange.finish()
         return asgi.shown(exchange)
+
+    async def do_together(self, command: Command) -> str:
+        exchanges = [asgi.parse(request) for request in command.input.split("\n===\n")]
+        for exchange in exchanges:
+            exchange.begin(self._world.app, self._root)
+        for exchange in exchanges:
+            await exchange.finish()
+        return "\n===\n".join(map(asgi.shown, exchanges))
 
     async def do_begin(self, command: Command) -> str:
         name = command.word()
@@ -114,3 +124,27 @@ def test_http(path: Path, rewrite: bool) -> None:
         client = Client(runner)
         run_script(path, client.handle, rewrite=rewrite)
         client.end()
+
+
+def test_the_cursor_of_an_sse_read_keeps_to_the_clock() -> None:
+    """Readers of one stream come back with one cursor, so that caches can collapse them (PROTOCOL 10.1)."""
+
+    async def main() -> None:
+        world = await started()
+        await asgi_request(world, "PUT /v1/stream/s\ncontent-type: text/plain\n\none")
+        read = asgi.parse("GET /v1/stream/s?offset=-1&live=sse")
+        read.begin(world.app)
+        await settle()
+        await asgi_request(world, "POST /v1/stream/s\ncontent-type: text/plain\n\ntwo")
+        await settle()
+        read.leave()
+        await read.finish()
+        assert len(set(re.findall(rb'"streamCursor":"(\d+)"', read.body))) == 1
+
+    simulate(main)
+
+
+async def asgi_request(world: World, request: str) -> None:
+    exchange = asgi.parse(request)
+    exchange.begin(world.app)
+    await exchange.finish()

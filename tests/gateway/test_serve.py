@@ -238,6 +238,29 @@ async def test_listens_on_every_address_of_a_name_with_one_port() -> None:
     await server.stop()
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@run
+async def test_the_wildcard_of_ipv6_takes_both() -> None:
+    server = HttpServer(echo, "::", 0, SMALL)
+    await server.start()
+    for host in ("127.0.0.1", "::1"):
+        _, writer = await asyncio.open_connection(host, server.port)
+        writer.close()
+        await writer.wait_closed()
+    await server.stop()
+
+
+@run
+async def test_the_port_is_free_again_after_a_stop() -> None:
+    first = HttpServer(echo, "127.0.0.1", 0, SMALL)
+    await first.start()
+    await first.stop()
+    await first.stop()
+    second = HttpServer(echo, "127.0.0.1", first.port, SMALL)
+    await second.start()
+    await second.stop()
+
+
 @run
 async def test_drain_closes_idle_connections_and_finishes_the_rest() -> None:
     gate = Gate()

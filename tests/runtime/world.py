@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
+from durable_streams_cluster.api import From, Page
+from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
@@ -17,6 +19,8 @@ from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.kv import WriteBatch, WriteStalled
 from durable_streams_cluster.storage.memory import MemoryKv
+from durable_streams_cluster.streams.commands import Append, Create, Fork
+from durable_streams_cluster.streams.meta import StreamMeta
 
 T = TypeVar("T")
 WALL_START_MS = 1_750_000_000_000
@@ -107,13 +111,16 @@ class SimulatedDisk:
 
 
 class StallingKv(MemoryKv):
-    """Refuses as many writes as ``stalls`` says."""
+    """Refuses as many writes as ``stalls`` says; ``broken`` is for good."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stalls = 0
+        self.broken = False
 
     def write(self, batch: WriteBatch) -> None:
+        if self.broken:
+            raise StorageError("no space left on device")
         if self.stalls:
             self.stalls -= 1
             raise WriteStalled
@@ -153,3 +160,21 @@ async def settle() -> None:
     """Let everything happen that needs no time to pass."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+def create(path: str, ttl_s: int | None = None, expires_at_ms: int | None = None, fork: Fork | None = None) -> Create:
+    return Create(path, "text/plain", ttl_s, expires_at_ms, False, b"", fork)
+
+
+def append(path: str, body: bytes = b"x") -> Append:
+    return Append(path, "text/plain", body, False, None, None)
+
+
+async def alive(world: World, path: str) -> bool:
+    return isinstance(await world.streams.head(path), StreamMeta)
+
+
+async def content(world: World, path: str) -> bytes:
+    page = await world.streams.read(path, From.START)
+    assert isinstance(page, Page)
+    return b"".join(page.bodies)

@@ -10,7 +10,8 @@ from tests.streams.harness import Script
 TURN_LENGTHS = (1, 3, None)
 
 
-def run(path: Path, rewrite: bool) -> None:
+@pytest.mark.parametrize("path", scripts(__file__), ids=lambda path: path.stem)
+def test_script(path: Path, rewrite: bool) -> None:
     disks = []
     for turn_length in TURN_LENGTHS:
         script = Script(turn_length)
@@ -18,14 +19,3 @@ def run(path: Path, rewrite: bool) -> None:
         script.end_turn(content_of_all=True)
         disks.append(script.stored())
     assert all(disk == disks[0] for disk in disks), "how commands fall into turns must not show on disk"
-
-
-@pytest.mark.parametrize("path", scripts(__file__), ids=lambda path: path.stem)
-def test_script(path: Path, rewrite: bool) -> None:
-    run(path, rewrite)
-
-
-@pytest.mark.xfail(reason="found, not yet repaired")
-@pytest.mark.parametrize("path", scripts(__file__, "known_bugs/*.txt"), ids=lambda path: path.stem)
-def test_script_of_a_known_bug(path: Path) -> None:
-    run(path, rewrite=False)

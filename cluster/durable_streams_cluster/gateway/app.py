@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 from durable_streams_cluster import __version__
 from durable_streams_cluster.api import Page, Streams
@@ -25,7 +26,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+METHODS = b"GET, HEAD, POST, PUT, DELETE, OPTIONS"
+CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+"""Also what other APIs of this server take: one preflight answer serves them all."""
 CACHED_PATHS = 10_000
 
 WELCOME = f"""durable-streams-cluster {__version__}: the Durable Streams protocol, replicated and durable.
@@ -46,12 +49,13 @@ class GatewayApp:
     def __init__(self, streams: Streams, limits: Limits, clock: Clock, rng: Random, metrics: Metrics) -> None:
         self._streams = streams
         self._limits = limits
+        self._clock = clock
         self._metrics = metrics
         self._paths: dict[bytes, str] = {}
         self._buffered = 0
         """Bytes of request bodies held while they arrive."""
         self.public_url: bytes | None = None
-        """Scheme, host and prefix that Location uses instead of the request's own."""
+        """Scheme, host and mount point that Location uses instead of the request's own."""
         self.live = LiveReads(streams, limits, clock, rng, metrics)
 
     def drain(self) -> None:
@@ -76,7 +80,7 @@ class GatewayApp:
             await respond(send, response, head=scope["method"] == "HEAD")
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         root: bytes = scope.get("root_path", "").encode()
         method: str = scope["method"]
         if root and raw.startswith(root):
@@ -96,7 +100,7 @@ class GatewayApp:
                 request = codec.decode_read(scope["query_string"], headers)
                 return await self._read(path, request, scope, receive, send)
             case "PUT":
-                location = self._location(scope, headers, root + raw)
+                location = self._location(scope, headers, root, raw)
                 return await self._create(path, headers, receive, root, location)
             case "HEAD":
                 return await self._head(path)
@@ -112,12 +116,12 @@ class GatewayApp:
         self._paths[raw] = path
         return path
 
-    def _location(self, scope: Scope, headers: Headers, target: bytes) -> bytes:
+    def _location(self, scope: Scope, headers: Headers, root: bytes, target: bytes) -> bytes:
         if self.public_url is not None:
             return self.public_url + target
         scheme: str = scope.get("scheme", "http")
         host = headers.get(b"host", b"")
-        return scheme.encode() + b"://" + host + target if host else target
+        return b"".join((scheme.encode(), b"://", host, root, target) if host else (root, target))
 
     # ------------------------------------------------------------------------------------------------------- writes
 
@@ -198,7 +202,7 @@ class GatewayApp:
         if request.live is Live.SSE:
             return await self.live.sse(path, request, receive, send)
         page = await self._streams.read(path, request.at)
-        return pages.response(page, request) if isinstance(page, Page) else status.of_read(page)
+        return pages.response(page, request, self._clock.wall_ms()) if isinstance(page, Page) else status.of_read(page)
 
 
 async def respond(send: Send, response: Response, *, head: bool = False) -> None:
@@ -220,7 +224,7 @@ def _preflight(headers: dict[bytes, bytes]) -> Response:
         204,
         [
             *COMMON,
-            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-methods", CORS_METHODS),
             (b"access-control-allow-headers", h.ALLOWED + (b", " + asked if asked else b"")),
             (b"access-control-max-age", b"86400"),
             (b"allow", METHODS),
@@ -237,7 +241,7 @@ def _elsewhere(raw: bytes, method: str, scope: Scope) -> Response:
         return _preflight(dict(scope["headers"]))
     if raw in (b"/", b"") and method in ("GET", "HEAD"):
         host = dict(scope["headers"]).get(b"host", b"127.0.0.1:4437").decode("latin-1")
-        body = WELCOME.replace("HOST", host).encode()
+        body = WELCOME.replace("HOST", host + scope.get("root_path", "")).encode()
         kind = (b"content-type", b"text/plain; charset=utf-8")
         return Response(200, [*COMMON, kind, (b"cache-control", caching.NO_STORE)], body)
     return status.problem(404, "not_found", "nothing is here: streams are at /v1/stream/<path>")

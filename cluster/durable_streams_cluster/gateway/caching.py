@@ -11,7 +11,7 @@ MAX_JITTER_S = 3600
 
 NO_STORE = b"no-store"
 
-_CURSOR = re.compile(r"[0-9]{1,15}", re.ASCII)
+_CURSOR = re.compile(r"[0-9]{1,100}")
 
 
 def etag(page: Page) -> bytes:
@@ -29,16 +29,19 @@ def matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return any(each.strip().removeprefix(b"W/") == tag for each in if_none_match.split(b","))
 
 
-def cache_control(page: Page) -> bytes:
+def cache_control(page: Page, wall_ms: int) -> bytes:
     """Data never changes, so a page with data may be kept; an empty one says "nothing yet", which is soon wrong.
 
-    A stream with a TTL bounds how long a shared cache may answer in its place: reads from a cache renew nothing.
+    A stream that ends bounds how long a shared cache may answer in its place; reads from a cache renew no TTL.
     """
     if not page.bodies:
         return b"no-cache"
-    if page.ttl_s is None or page.ttl_s >= 60:
+    lives_s = page.ttl_s
+    if page.expires_at_ms is not None:
+        lives_s = max(0, (page.expires_at_ms - wall_ms) // 1000)
+    if lives_s is None or lives_s >= 360:
         return b"public, max-age=60, stale-while-revalidate=300"
-    return b"public, max-age=%d" % page.ttl_s
+    return b"public, max-age=%d" % min(60, lives_s)
 
 
 def cursor(asked: str | None, wall_ms: int, jitter: float) -> str:
@@ -50,8 +53,17 @@ def cursor(asked: str | None, wall_ms: int, jitter: float) -> str:
         jitter: Random, from 0 to below 1; spreads the clients that are ahead over up to an hour.
 
     """
-    current = max(0, (wall_ms - CURSOR_EPOCH_MS) // CURSOR_INTERVAL_MS)
+    current = _interval(wall_ms)
     if asked is None or _CURSOR.fullmatch(asked) is None or int(asked) < current:
         return str(current)
     seconds = 1 + int(jitter * MAX_JITTER_S)
     return str(int(asked) + max(1, seconds * 1000 // CURSOR_INTERVAL_MS))
+
+
+def moved_on(cursor: str, wall_ms: int) -> str:
+    """The cursor of a connection that got ``cursor`` before: it keeps to the clock, and never goes back."""
+    return str(max(int(cursor), _interval(wall_ms)))
+
+
+def _interval(wall_ms: int) -> int:
+    return max(0, (wall_ms - CURSOR_EPOCH_MS) // CURSOR_INTERVAL_MS)

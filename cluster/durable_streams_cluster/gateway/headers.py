@@ -48,6 +48,7 @@ COMMON: tuple[tuple[bytes, bytes], ...] = (
 )
 """On every response: CORS, and PROTOCOL 12.7."""
 
+_YEAR_10000 = 253_402_300_800
 _INTEGER = re.compile(rb"0|[1-9][0-9]{0,15}")
 _CONTENT_TYPE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;[\x20-\x7e\t]*)?")
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
@@ -146,8 +147,8 @@ def expires_at(headers: Headers) -> int | None:
         seconds = int(moment.timestamp())
     except (ValueError, OverflowError):
         raise BadRequest("Stream-Expires-At", "is not a date and time that exists") from None
-    if seconds < 0:
-        raise BadRequest("Stream-Expires-At", "lies before 1970")
+    if not 0 <= seconds < _YEAR_10000:
+        raise BadRequest("Stream-Expires-At", "lies, in UTC, before 1970 or after 9999")
     return seconds * 1000 + int(((fraction or ".0")[1:] + "00")[:3])
 
 
@@ -204,5 +205,5 @@ def fork_offset(headers: Headers) -> Offset | None:
         return None
     try:
         return offsets.parse(value.decode("latin-1"))
-    except ValueError as error:
-        raise BadRequest("Stream-Fork-Offset", str(error)) from None
+    except ValueError:
+        raise BadRequest("Stream-Fork-Offset", "must be an offset that the source gave out") from None

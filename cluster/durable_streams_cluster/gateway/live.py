@@ -70,7 +70,7 @@ class LiveReads:
                 if reader.gone:
                     return None
         if page.bodies:
-            return pages.response(page, request, self.cursor(request.cursor))
+            return pages.response(page, request, self._clock.wall_ms(), self.cursor(request.cursor))
         headers = [*COMMON, status.next_offset(page.next), status.UP_TO_DATE, (b"cache-control", caching.NO_STORE)]
         if page.closed:
             await self._pacing.pace(host, path, self._clock.steady_ms())
@@ -100,6 +100,7 @@ class LiveReads:
                 ending = self._draining or now_ms >= ends
                 done = page.closed or ending
                 if page.bodies or done or not told:
+                    await _encode(page)
                     await send(_chunk(sse.event(page, cursor), more=not done))
                     told, sent_ms = page.up_to_date, now_ms
                     if done:
@@ -116,8 +117,7 @@ class LiveReads:
                 if following is None:
                     await send(_chunk(b"", more=False))
                     return None
-                if following.bodies:
-                    cursor = self.cursor(cursor)
+                cursor = caching.moved_on(cursor, self._clock.wall_ms())
                 page = following
 
     async def _next(self, path: str, page: Page) -> Page | None:
@@ -167,6 +167,13 @@ class _Reader:
             pass
         self.gone = True
         self.watch.wake()
+
+
+async def _encode(page: Page) -> None:
+    """Make the event of a large page without holding the loop."""
+    if "sse" not in page.encoded and sum(map(len, page.bodies)) > sse.SLICE_BYTES:
+        for _ in sse.encode(page):
+            await asyncio.sleep(0)
 
 
 def _renewal_ms(page: Page) -> int:

@@ -7,7 +7,7 @@ from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.status import Response
 
 
-def response(page: Page, request: ReadRequest, cursor: str | None = None) -> Response:
+def response(page: Page, request: ReadRequest, wall_ms: int, cursor: str | None = None) -> Response:
     """A page as a response (PROTOCOL 5.6); with a cursor when it answers a long-poll."""
     from_now = request.at is From.NOW
     headers = [*COMMON, status.next_offset(page.next)]
@@ -21,7 +21,7 @@ def response(page: Page, request: ReadRequest, cursor: str | None = None) -> Res
         headers.append((b"cache-control", caching.NO_STORE))
     else:
         tag = caching.etag(page)
-        headers += [(b"etag", tag), (b"cache-control", caching.cache_control(page))]
+        headers += [(b"etag", tag), (b"cache-control", caching.cache_control(page, wall_ms))]
         if caching.matches(request.if_none_match, tag):
             return Response(304, headers)
     headers.append((b"content-type", page.content_type.encode()))

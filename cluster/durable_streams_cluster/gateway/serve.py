@@ -10,19 +10,23 @@ although it is still sending, unless it carries ``connection: close``.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any, cast
 
 import uvicorn
-from uvicorn._types import ASGI3Application
 
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.gateway.connection import Connection, SharedState
 from durable_streams_cluster.limits import Limits
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI 3 application, whatever names it gives to scope, receive and send."""
 
 BACKLOG = 2048
 SWEEP_S = 1.0
@@ -35,7 +39,7 @@ class HttpServer:
 
     def __init__(
         self,
-        app: ASGI3Application,
+        app: App,
         host: str,
         port: int,
         limits: Limits,
@@ -48,7 +52,7 @@ class HttpServer:
         """The port asked for; after :meth:`start`, the real one."""
         self.name = name
         self._config = uvicorn.Config(
-            app,
+            cast("Any", app),
             interface="asgi3",
             http=Connection,
             ws="none",
@@ -58,6 +62,9 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            # Not used; given, so that uvicorn does not look for them in the environment.
+            workers=1,
+            forwarded_allow_ips=[],
         )
         self._config.load()
         self.state = SharedState(limits, clock or SystemClock())
@@ -106,6 +113,10 @@ class HttpServer:
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):  # The port is free when this returns, whoever still holds a socket.
+            async with asyncio.timeout(1):
+                for server in self._servers:
+                    await server.wait_closed()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -182,7 +193,8 @@ def _listen(family: int, address: tuple[Any, ...], limits: Limits) -> socket.soc
         # Inherited by what it accepts: the kernel ends a connection whose peer acknowledges nothing any more.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.write_timeout_s * 1000))
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # The wildcard takes IPv4 as well, as people expect of [::]; other addresses are what they say.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         listener.bind(address)
         listener.setblocking(False)
     except OSError:

@@ -5,11 +5,15 @@ connection that ended between them would leave the client with data at the old o
 """
 
 from base64 import b64encode
+from collections.abc import Iterator
 
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import media_type
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+SLICE_BYTES = 192 * 1024
+"""Encoded at a time; a multiple of 3, so that base64 has no padding in the middle."""
 
 
 def is_binary(content_type: str) -> bool:
@@ -18,22 +22,33 @@ def is_binary(content_type: str) -> bool:
     return not kind.startswith("text/") and kind != "application/json"
 
 
-def data_event(page: Page) -> bytes:
-    """The page's bytes as one ``data`` event; made once for all readers of the page."""
-    made = page.encoded.get("sse")
-    if made is None:
-        if page.is_json:
-            payload = b"[" + b",".join(page.bodies) + b"]"
+def encode(page: Page) -> Iterator[None]:
+    """Make the page's ``data`` event, once for all its readers, in slices: the caller may let others run in between.
+
+    CR, LF and CRLF all end a line of an event stream (WHATWG HTML 9.2.5), so each line gets its own field. A parser
+    drops one space after the colon: a line that begins with a space gets one more to lose.
+    """
+    if page.is_json:
+        payload = b"[" + b",".join(page.bodies) + b"]"
+    else:
+        payload = page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies)
+    parts = [b"event: data"]
+    binary = is_binary(page.content_type)
+    at = 0
+    while at < len(payload) or at == 0:
+        end = at + SLICE_BYTES
+        while not binary and end < len(payload) and payload[end - 1] in b"\r\n":
+            end += 1  # a slice never ends where a line does: what follows would not know that it begins one
+        piece = payload[at:end]
+        if binary:
+            parts.append(b64encode(piece) if at else b"\ndata:" + b64encode(piece))
         else:
-            payload = b"".join(page.bodies)
-            if is_binary(page.content_type):
-                payload = b64encode(payload)
-        # CR, LF and CRLF all end a line of an event stream (WHATWG HTML 9.2.5), so each line gets its own field. A
-        # parser drops one space after the colon: a line that begins with a space gets one more to lose.
-        lines = b"\n" + payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        made = b"event: data" + lines.replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  ") + b"\n\n"
-        page.encoded["sse"] = made
-    return made
+            lines = (b"" if at else b"\n") + piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            parts.append(lines.replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  "))
+        at = end
+        yield
+    parts.append(b"\n\n")
+    page.encoded["sse"] = b"".join(parts)
 
 
 def control_event(page: Page, cursor: str) -> bytes:
@@ -51,4 +66,9 @@ def control_event(page: Page, cursor: str) -> bytes:
 def event(page: Page, cursor: str) -> bytes:
     """Data, if there is any, and control, in one piece."""
     control = control_event(page, cursor)
-    return data_event(page) + control if page.bodies else control
+    if not page.bodies:
+        return control
+    if "sse" not in page.encoded:
+        for _ in encode(page):
+            pass
+    return page.encoded["sse"] + control

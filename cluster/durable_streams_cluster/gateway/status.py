@@ -62,8 +62,7 @@ def problem(status: int, code: str, message: str, headers: tuple[Header, ...] = 
 
 def bad_request(error: BadRequest) -> Response:
     """A request that breaks a rule."""
-    extra = ((b"connection", b"close"),) if error.status == 413 else ()
-    return problem(error.status, error.code, f"{error.field} {error.rule}", extra, field=error.field)
+    return problem(error.status, error.code, f"{error.field} {error.rule}", field=error.field)
 
 
 def refused(error: ClusterError, producer: Producer | None = None, *, plain_append: bool = False) -> Response:

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -101,7 +101,8 @@ class Metrics:
         """Return the exposition, in the text format every Prometheus reads."""
         return generate_latest(self.registry)
 
-    content_type: str = CONTENT_TYPE_PLAIN_0_0_4
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+    """Of :meth:`render`."""
 
 
 class _Collector(Collector):

@@ -33,8 +33,7 @@ class LogReader(Protocol):
 class RaftLog:
     """Entries in memory from the first that is not applied, and three marks: handed out, durable, committed.
 
-    Invariants (``check``): applied <= committed <= last; durable <= handed <= last; committed <= durable for a group
-    of one.
+    Invariants (``check``): applied <= committed <= last; durable <= handed <= last.
     """
 
     def __init__(self, reader: LogReader, applied: Index) -> None:

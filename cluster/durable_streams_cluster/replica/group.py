@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from durable_streams_cluster.errors import CorruptData
-from durable_streams_cluster.ids import GroupId, Index, NodeId
+from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind, Membership, RaftCore, Ready, Role
 from durable_streams_cluster.replica.effects import Effects
@@ -45,6 +45,7 @@ class Group:
         self.core = RaftCore(group, node, Membership((node,)), self.log.hard_state(), self.log, Index(applied.index))
         self.led_since_ms = 0
         """Cluster time at which this node began to lead."""
+        self._leads_in: Term | None = None
         self._clock_base = applied.cluster_ms
         self._clock_steady = now.steady_ms
         self._queue: deque[_Queued] = deque()
@@ -84,23 +85,20 @@ class Group:
     def turn(self, effects: Effects, now: Now) -> None:
         """Put what is queued into entries, hand them to the disk, apply what is committed."""
         if self.core.role is Role.LEADER:
+            if self._leads_in != self.core.term:
+                self._begin_to_lead(now)
             self._append_queued(now)
         ready = self.core.ready()
         if ready is None:
             return
         self.log.stage(effects.batch, ready)
-        for event in ready.events:
-            self.led_since_ms = self._restart_clock(now)
-            effects.events.append(event)
-            self.core.propose(EntryKind.NOOP, b"", self.cluster_ms(now), now.wall_ms)
+        effects.events.extend(ready.events)
         if ready.hard_state is not None or ready.entries:
             effects.must_sync = True
             effects.ticket = ready.number
         if ready.committed:
             self._apply(effects, ready)
         self._compact(effects, ready)
-        if ready.events:
-            self.turn(effects, now)
 
     # ------------------------------------------------------------------------------------------------------ propose
 
@@ -121,12 +119,17 @@ class Group:
             made = self.core.propose(EntryKind.COMMANDS, encode_proposals(proposals), self.cluster_ms(now), now.wall_ms)
             self._pending[made.index] = taken
 
-    def _restart_clock(self, now: Now) -> int:
-        """A new leader's clock starts at the newest stamp in the log, applied or not: it never goes back."""
+    def _begin_to_lead(self, now: Now) -> None:
+        """Before anything else of the term: restart the clock, and append an entry that commits all before it.
+
+        The clock begins above the newest stamp in the log, applied or not: it never goes back, and what this leader
+        stamped is told from what others did.
+        """
         last = self.log.entry(self.log.last) if self.log.last else None
-        newest = max(self.cluster_ms(now), last.cluster_ms if last is not None else 0)
+        newest = max(self.cluster_ms(now), last.cluster_ms + 1 if last is not None else 0)
         self._clock_base, self._clock_steady = newest, now.steady_ms
-        return newest
+        self._leads_in, self.led_since_ms = self.core.term, newest
+        self.core.propose(EntryKind.NOOP, b"", newest, now.wall_ms)
 
     # -------------------------------------------------------------------------------------------------------- apply
 
@@ -161,8 +164,18 @@ class Group:
             return
         while self._kept_bytes > KEPT_LOG_BYTES and self._kept[0][0] < self.core.log.applied:
             self._kept_bytes -= self._kept.popleft()[1]
-        self.log.compact(effects.batch, self._kept[0][0])
+        # After a restart the oldest entries are not in ``_kept``, and some of them may not be applied yet.
+        self.log.compact(effects.batch, Index(min(self._kept[0][0], self.core.log.applied + 1)))
 
 
 def _size(command: Command) -> int:
-    return len(command.body) + 256 if isinstance(command, Append | Create) else 256
+    """Bytes of a command in an entry, at most: a character takes up to four, what is not counted up to 1 KiB."""
+    size = 1024 + 4 * len(command.path)
+    match command:
+        case Append():
+            size += len(command.body)
+        case Create():
+            size += len(command.body) + (4 * len(command.fork.source) if command.fork is not None else 0)
+        case _:
+            pass
+    return size

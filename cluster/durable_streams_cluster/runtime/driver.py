@@ -55,6 +55,8 @@ class Driver:
         """A sync is under way, or a refused batch waits: no turn may run."""
         self._stalled = False
         self._draining = False
+        self._settled = True
+        """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
         self._waiting = 0
         self._idle: asyncio.Future[None] | None = None
@@ -88,7 +90,7 @@ class Driver:
             raise ShuttingDown("this node is shutting down")
         if self._stalled:
             raise Overloaded("the store is busy writing out what it has; nothing was stored")
-        if self._inflight_bytes + size > self._limits.max_inflight_bytes:
+        if self._inflight_bytes and self._inflight_bytes + size > self._limits.max_inflight_bytes:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self._waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
@@ -138,6 +140,7 @@ class Driver:
 
     def _carry_out(self, effects: Effects) -> None:
         if effects.batch:
+            self._settled = False
             try:
                 self._kv.write(effects.batch)
             except WriteStalled:
@@ -190,6 +193,18 @@ class Driver:
         for token in unknown:
             _raise_in(self._released(token), OutcomeUnknown("the disk does not answer; it may or may not be stored"))
         self._check_idle()
+
+    def settle(self) -> None:
+        """Sync what an idle node wrote last.
+
+        Applied state needs no sync of its own; with one, the next start has nothing
+        to apply again, and what is durable is on record for recovery (``storage.recovery``).
+        """
+        if self._busy or self._settled or self._waiting or self.failure is not None:
+            return
+        self._settled = self._busy = True
+        began_ns = self._clock.steady_ns()
+        self._disk.sync(lambda failure: self._synced(0, began_ns, failure))
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""

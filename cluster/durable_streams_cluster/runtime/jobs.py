@@ -8,7 +8,9 @@ from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import COMMAND_BYTES, LocalStreams
+from durable_streams_cluster.storage.stream_store import Due
 from durable_streams_cluster.streams.commands import Rearm
+from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class Jobs:
         self._streams = streams
         self._clock = clock
         self._metrics = metrics
+        self._after: dict[bool, Due | None] = {False: None, True: None}
 
     async def run(self) -> None:
         """For ever, until cancelled."""
@@ -37,6 +40,7 @@ class Jobs:
             await asyncio.sleep(INTERVAL_S)
             self._metrics.event_loop_lag_seconds.observe(max(0, self._clock.steady_ns() - due_ns) / 1e9)
             self._driver.give_up_overdue()
+            self._driver.settle()
 
     async def _expiry(self) -> None:
         while True:
@@ -52,13 +56,20 @@ class Jobs:
         group = self._driver.replica.group
         waiting = []
         for wall, until_ms in ((False, group.cluster_ms(now)), (True, now.wall_ms)):
-            for due_ms, path, ref in group.store.committed.due(wall=wall, until_ms=until_ms, limit=PER_ROUND):
-                ended = self._streams.expire_if_due(path)
-                if ended is None:
-                    meta = group.store.committed.meta(ref)
-                    if wall or meta is None or meta.touched_at + (meta.ttl_s or 0) * 1000 <= due_ms:
-                        continue  # read since, or a leader that just began gives it time: looked at again
-                    ended = self._driver.propose(Rearm(path, ref.id), COMMAND_BYTES)
-                waiting.append(ended)
+            # A round begins where the last one stopped: entries that wait (read since they were written, or given time
+            # by a leader that just began) never keep it from those behind them.
+            entries = group.store.committed.due(wall=wall, until_ms=until_ms, limit=PER_ROUND, after=self._after[wall])
+            self._after[wall] = entries[-1] if len(entries) == PER_ROUND else None
+            waiting += [settling for entry in entries if (settling := self._settle(entry)) is not None]
         if waiting:
             await asyncio.gather(*waiting)
+
+    def _settle(self, entry: Due) -> asyncio.Future[Outcome] | None:
+        """End the stream, or move its entry to the deadline it has now; None when neither is possible yet."""
+        ended = self._streams.expire_if_due(entry.path)
+        if ended is not None:
+            return ended
+        meta = self._driver.replica.group.store.committed.meta(entry.ref)
+        if meta is None or meta.ttl_s is None or meta.touched_at + meta.ttl_s * 1000 <= entry.due_ms:
+            return None
+        return self._driver.propose(Rearm(entry.path, entry.ref.id), COMMAND_BYTES)

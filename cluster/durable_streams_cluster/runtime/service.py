@@ -22,6 +22,9 @@ SETTLING_MS = 2_000
 
 PAGE_CACHE_BYTES = 16 * MIB
 
+SLICE_RECORDS = 1_000
+"""A page of many small appends is read in slices of a few milliseconds; the loop turns in between."""
+
 
 class LocalStreams:
     """See ``api.Streams``."""
@@ -83,11 +86,11 @@ class LocalStreams:
     async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
         """See ``api.Streams``."""
         found = await self._living(path)
+        if isinstance(found, tuple) and found[1].ttl_s is not None and await self._renew(path, *found):
+            found = await self._living(path)
         if not isinstance(found, tuple):
             return found
         ref, meta = found
-        if meta.ttl_s is not None:
-            await self._renew(path, ref, meta)
         if at is From.NOW:
             return _empty(ref, meta, meta.tail_offset)
         start = START if at is From.START else at
@@ -102,7 +105,7 @@ class LocalStreams:
         key = (ref, start.position, meta.tail, meta.closed)
         page = self._pages.get(key)
         if page is None:
-            page = self._make_page(ref, meta, start)
+            page = await self._make_page(ref, meta, start)
             self._pages.put(key, page)
         return page
 
@@ -110,7 +113,7 @@ class LocalStreams:
         """See ``api.Streams``."""
         return LocalWatch(self._driver, self._view.find(path))
 
-    def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
+    async def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
         bodies: list[bytes] = []
         size, end = 0, start.position
         for record in reading.records(self._view, ref, meta, start.position):
@@ -121,6 +124,8 @@ class LocalStreams:
             end = record.end
             if size >= self._limits.max_read_bytes:
                 break
+            if len(bodies) % SLICE_RECORDS == 0:
+                await asyncio.sleep(0)
         page = _empty(ref, meta, start)
         page.bodies = bodies
         page.next = meta.offset_at(end)
@@ -163,14 +168,20 @@ class LocalStreams:
             meta, touched_at, cluster_ms, now.wall_ms, slack=max(touched_at, meta.touched_at) < led_since
         )
 
-    async def _renew(self, path: str, ref: StreamRef, meta: StreamMeta) -> None:
-        """Reading restarts the window. A touch is recorded (replicated) once the recorded one is a tenth of it old."""
+    async def _renew(self, path: str, ref: StreamRef, meta: StreamMeta) -> bool:
+        """Reading restarts the window. A touch is recorded (replicated) once the recorded one is a tenth of it old.
+
+        Returns:
+            Whether that took a wait: what was read of the stream before may be different now.
+
+        """
         cluster_ms = self._group.cluster_ms(self._driver.now())
         if cluster_ms - meta.touched_at < lifetime.coalesce_ms(meta):
             self._renewed[ref] = cluster_ms
-            return
+            return False
         self._renewed.pop(ref, None)
         await self._driver.propose(Touch(path, ref.id), COMMAND_BYTES)
+        return True
 
 
 class LocalWatch:
@@ -235,5 +246,6 @@ def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:
         up_to_date=True,
         closed=meta.closed,
         ttl_s=meta.ttl_s,
+        expires_at_ms=meta.expires_at_ms,
         encoded={},
     )

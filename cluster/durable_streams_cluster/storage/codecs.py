@@ -66,7 +66,7 @@ def _decoder_of(kind: type[T], what: str) -> Callable[[bytes], T]:
             )
         try:
             return decoder.decode(memoryview(data)[1:])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CorruptData(f"{what} cannot be read: {error}") from error
 
     return decode

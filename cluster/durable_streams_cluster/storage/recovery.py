@@ -28,9 +28,8 @@ _ENDLESS: Final = frozenset({5, 6, 7, 8, 11, 131})
 """Types of records in recycled files, which ours are not."""
 
 NEXT_STEP: Final = (
-    "Nothing was changed. Next step: keep a copy of this directory; where a majority of the cluster is healthy, remove "
-    "this node and add it again with an empty directory (durable-streams admin remove, add); else restore a backup "
-    "(durable-streams admin restore)."
+    "Nothing was changed. Next step: keep this directory as it is, and put back a copy of it from before the damage; "
+    "without one, an empty --data-dir starts a new node, without its streams."
 )
 
 

@@ -6,8 +6,8 @@ values, which only ``commit`` changes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from typing import TypeVar
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -40,6 +40,14 @@ FEW_KEYS = 128
 _ProducerKey = tuple[StreamRef, str]
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class Due(NamedTuple):
+    """An entry of an expiry index."""
+
+    due_ms: int
+    path: str
+    ref: StreamRef
 
 
 class StreamReader:
@@ -98,16 +106,13 @@ class StreamReader:
             state = _bounded(self._producers, (ref, producer_id), codecs.decode_producer(value))
         return state
 
-    def record_after(self, ref: StreamRef, position: int) -> Record | None:
-        """See ``StreamView``."""
-        return next(self.records_after(ref, position), None)
-
     def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
-        """The stream's own records that end beyond ``position`` (bytes), in order, as of this call."""
+        """See ``StreamView``."""
         start = keys.record(ref.slot, self._epoch, ref.id, position + 1)
         end = keys.records_end(ref.slot, self._epoch, ref.id)
-        for key, value in self._kv.scan(_DATA, start, end):
-            yield Record(keys.record_end(key), codecs.record_body(value))
+        return (
+            Record(keys.record_end(key), codecs.record_body(value)) for key, value in self._kv.scan(_DATA, start, end)
+        )
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""
@@ -135,13 +140,15 @@ class StreamReader:
             self._producers.pop(pair, None)
             _bounded(self._producers, pair, state)
 
-    def due(self, *, wall: bool, until_ms: int, limit: int) -> list[tuple[int, str, StreamRef]]:
-        """At most ``limit`` streams whose expiry entry is due: ``(due_ms, path, ref)``, oldest first."""
+    def due(self, *, wall: bool, until_ms: int, limit: int, after: Due | None = None) -> list[Due]:
+        """At most ``limit`` streams whose expiry entry is due, oldest first, beginning behind ``after``."""
         start, end = keys.due_range(wall, until_ms)
-        found: list[tuple[int, str, StreamRef]] = []
+        if after is not None:
+            start = keys.due(wall, after.due_ms, after.ref.slot, self._epoch, after.ref.id) + b"\0"
+        found: list[Due] = []
         for key, value in self._kv.scan(_DATA, start, end):
             due_ms, slot, number = keys.due_parts(key)
-            found.append((due_ms, value.decode(), StreamRef(slot, number)))
+            found.append(Due(due_ms, value.decode(), StreamRef(slot, number)))
             if len(found) >= limit:
                 break
         return found
@@ -183,12 +190,10 @@ class StreamStore:
         """See ``StreamView``."""
         return self._producers.get((ref, producer_id)) or self.committed.producer(ref, producer_id)
 
-    def record_after(self, ref: StreamRef, position: int) -> Record | None:
+    def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
         """See ``StreamView``."""
-        written = self.committed.record_after(ref, position)
-        if written is not None:
-            return written
-        return next((record for record in self._records.get(ref, ()) if record.end > position), None)
+        staged = [record for record in self._records.get(ref, ()) if record.end > position]
+        return chain(self.committed.records_after(ref, position), staged)
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""

@@ -48,6 +48,7 @@ from durable_streams_cluster.streams.outcomes import (
     TypeMismatch,
 )
 from durable_streams_cluster.streams.view import (
+    GroupState,
     MoveExpiry,
     PutGroup,
     PutMeta,
@@ -117,7 +118,10 @@ def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
         return Applied(SeqRegression(last=meta.stream_seq))
 
     writes: list[Write] = []
-    meta = _stored(view, ref, meta, command.body, stamp, writes)
+    group = view.group_state()
+    meta, grown = _stored(group, ref, meta, command.body, stamp, writes)
+    if grown is not group:
+        writes.append(PutGroup(grown))
     changes: dict[str, object] = {"touched_at": stamp.cluster_ms}
     if command.stream_seq is not None:
         changes["stream_seq"] = command.stream_seq
@@ -154,18 +158,24 @@ def _repeated(
 
 
 def _stored(
-    view: StreamView, ref: StreamRef, meta: StreamMeta, body: bytes, stamp: Stamp, writes: list[Write]
-) -> StreamMeta:
-    """``meta`` after ``body`` was appended; the first own append of a stream opens a new era (DESIGN: Offsets)."""
+    state: GroupState, ref: StreamRef, meta: StreamMeta, body: bytes, stamp: Stamp, writes: list[Write]
+) -> tuple[StreamMeta, GroupState]:
+    """The stream and the group after ``body`` was appended; the first own append opens a new era (DESIGN: Offsets).
+
+    Eras of streams that belong together (forks, and what has forks) raise the group's floor, so that their generations
+    differ whoever appends first: an offset of one that another did not inherit never fits there.
+    """
     if not body:
-        return meta
+        return meta, state
     eras = meta.eras
     if meta.fresh:
-        floor = view.group_state().generation_floor
-        eras = (*eras, Era(generation=max(floor, meta.generation, meta.above) + 1, start=meta.tail))
+        generation = max(state.generation_floor, meta.generation, meta.above) + 1
+        eras = (*eras, Era(generation, start=meta.tail))
+        if meta.forks or meta.parent is not None:
+            state = replace(state, generation_floor=generation)
     tail = meta.tail + len(body)
     writes.append(PutRecord(ref, Record(tail, body), stamp.cluster_ms))
-    return replace(meta, tail=tail, eras=eras, fresh=False)
+    return replace(meta, tail=tail, eras=eras, fresh=False), state
 
 
 def _same_type(asked: str | None, stored: str) -> bool:
@@ -213,9 +223,9 @@ def _create(view: StreamView, command: Create, stamp: Stamp) -> Applied:
         ttl_s=ttl_s,
         expires_at_ms=expires_at_ms,
         parent=parent,
-        above=source.generation if source is not None else 0,
+        above=max(source.generation, source.above) if source is not None else 0,
     )
-    meta = _stored(view, ref, meta, command.body, stamp, writes)
+    meta, state = _stored(state, ref, meta, command.body, stamp, writes)
     due = lifetime.deadline(meta)
     meta = replace(meta, closed=command.closed, expiry_due=due)
     if due is not None:

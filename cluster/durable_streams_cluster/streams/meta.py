@@ -89,8 +89,7 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
     head: int = 0
     """Bytes; what lies before was trimmed."""
     above: int = 0
-    """The source's newest generation when the fork was made: the fork's own era begins above it, so that an offset of
-    the source that the fork did not inherit is never taken for one of the fork's own."""
+    """The newest generation of the fork's ancestors when it was made; its own era begins above."""
 
     @property
     def tail_offset(self) -> Offset:

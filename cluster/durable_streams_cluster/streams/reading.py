@@ -78,15 +78,15 @@ def is_boundary(view: StreamView, ref: StreamRef, meta: StreamMeta, position: in
 
 def records(view: StreamView, ref: StreamRef, meta: StreamMeta, start: int) -> Iterator[Record]:
     """The appends of this view from boundary ``start`` (bytes) on, each whole but the last before a fork point."""
-    for piece in segments(view, ref, meta):
-        if piece.hi <= start:
-            continue
-        at = max(piece.lo, start)
-        while at < piece.hi:
-            record = view.record_after(piece.ref, at)
-            assert record is not None, "a tail is never beyond its records"
-            body = record.body
-            if record.end > piece.hi:
-                body = body[: len(body) - (record.end - piece.hi)]
-            at = min(record.end, piece.hi)
-            yield Record(at, body)
+    # Every range is opened before the first record is handed out: whoever pauses between two records still reads the
+    # stream as it was, also if it is dropped meanwhile.
+    pieces = [piece for piece in segments(view, ref, meta) if piece.hi > start]
+    opened = [(piece, view.records_after(piece.ref, max(piece.lo, start))) for piece in pieces]
+    for piece, following in opened:
+        for record in following:
+            if record.end >= piece.hi:
+                yield Record(piece.hi, record.body[: len(record.body) - (record.end - piece.hi)])
+                break
+            yield record
+        else:
+            raise AssertionError("a tail is never beyond its records")

@@ -1,5 +1,6 @@
 """What the stream machine may read (a port that storage implements) and what it may change (values)."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -46,8 +47,8 @@ class StreamView(Protocol):
         """What a stream remembers of a producer."""
         ...
 
-    def record_after(self, ref: StreamRef, position: int) -> Record | None:
-        """The first of the stream's own records that ends beyond ``position`` (bytes)."""
+    def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
+        """The stream's own records that end beyond ``position`` (bytes), in order, as of this call."""
         ...
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
