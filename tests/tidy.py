@@ -36,16 +36,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "node": ("*",),
     "cli": ("*",),
-    "__main__": ("cli",),
+    "__main__": (CLIENT,),
 }
 
 # Pure: the same arguments give the same answer, on every replica and in the simulator.
 PURE = re.compile(
     rf"""{CLUSTER}\.(
         ids | limits | errors | settings | config | (raft|streams|replica)(\..+)?
-        | storage\.(keys|kv|memory|codecs|command_codec|stream_store|raft_log)
+        | storage\.(keys|kv|memory|codecs|stream_store|raft_log)
         | runtime\.(wire|grpc_status)
-        | gateway\.(codec|headers|status|caching|sse|paths)
+        | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )
         | {CLIENT}\._(?!_).+""",
     re.VERBOSE,

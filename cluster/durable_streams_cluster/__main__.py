@@ -2,7 +2,7 @@
 
 import sys
 
-from durable_streams_cluster.cli import main
+from durable_streams_client.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
-from durable_streams_client import cli as command
 from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, DataDirLocked
 from durable_streams_cluster.observe import logs
@@ -48,11 +47,6 @@ examples:
   durable-streams config check --http 0.0.0.0:4437 --allow-unauthenticated > node.toml
 
 """
-
-
-def main() -> int:
-    """Run the whole command, as ``durable-streams`` does: its first words are read by the client's part."""
-    return command.main()
 
 
 class NodeModule(Protocol):
