@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from durable_streams_cluster.config import Config, Member
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.limits import BATCH_SLACK_BYTES, MAX_BATCH_BYTES, MAX_INFLIGHT_BYTES, MIB, Limits
 from durable_streams_cluster.settings import SETTINGS, Address, parse_address, parse_duration, parse_size
 
 
@@ -251,7 +252,16 @@ ANYONE = {"allow-unauthenticated": "true"}
             {"initial-cluster": "n1=a:1,n2=b:1", "in-memory": "true"},
             "initial-cluster (flag --initial-cluster): --in-memory is for one voter",
         ),
-        ({"max-append-bytes": "300MiB"}, "max-append-bytes (flag --max-append-bytes): 314572800 bytes need a memory"),
+        (
+            {"max-append-bytes": "300MiB", "memory-budget": "1GiB"},
+            "max-append-bytes (flag --max-append-bytes): 314572800 bytes are too many: "
+            "it can be set to 64MiB (67108864 bytes) at most",
+        ),
+        ({"max-append-bytes": "67108865"}, "max-append-bytes (flag --max-append-bytes): 67108865 bytes are too many"),
+        (
+            {"max-append-bytes": "60MiB", "memory-budget": "100MiB"},
+            "max-append-bytes (flag --max-append-bytes): 62914560 bytes need a memory-budget of 125829120",
+        ),
         ({"memory-budget": "16MiB"}, "max-append-bytes (default): 16777216 bytes need a memory-budget of 33554432"),
         ({"sse-lifetime": "60"}, "sse-lifetime (flag --sse-lifetime): '60' is not a duration"),
     ],
@@ -297,11 +307,20 @@ def test_a_listener_for_everyone_when_that_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("append", "budget", "inflight"),
-    [("16MiB", "512MiB", 64 * MIB), ("100MiB", "512MiB", 100 * MIB), ("16MiB", "64MiB", 32 * MIB), ("1", "2", 1)],
+    [("16MiB", "512MiB", 64 * MIB), ("64MiB", "4GiB", 64 * MIB), ("16MiB", "64MiB", 32 * MIB), ("1", "2", 1)],
 )
 def test_bytes_in_flight_follow(append: str, budget: str, inflight: int) -> None:
     limits = load({"max-append-bytes": append, "memory-budget": budget}).limits
     assert limits.max_inflight_bytes == inflight
+
+
+def test_what_is_in_flight_fits_in_one_write_to_the_store() -> None:
+    largest = replace(Limits(), max_inflight_bytes=MAX_INFLIGHT_BYTES)
+    assert 2 * largest.max_inflight_bytes + BATCH_SLACK_BYTES <= MAX_BATCH_BYTES
+    with pytest.raises(AssertionError, match="a turn must fit in one write"):
+        replace(largest, max_inflight_bytes=MAX_INFLIGHT_BYTES + 1)
+    with pytest.raises(AssertionError, match="room for others"):
+        replace(largest, max_append_bytes=64 * MIB + 1)
 
 
 def test_times_reach_the_limits() -> None:

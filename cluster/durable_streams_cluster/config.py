@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.limits import MAX_APPEND_BYTES, MAX_INFLIGHT_BYTES, MIB, Limits
 from durable_streams_cluster.settings import (
     BY_KEY,
     CLIENT_ENV,
@@ -309,12 +309,15 @@ def _limits(values: _Values) -> Limits:
     limits = Limits()
     append = values.get("max-append-bytes", parse_size)
     budget = values.get("memory-budget", parse_size)
+    if append > MAX_APPEND_BYTES:
+        bound = f"{MAX_APPEND_BYTES // MIB}MiB ({MAX_APPEND_BYTES} bytes)"
+        values.refuse("max-append-bytes", f"{append} bytes are too many: it can be set to {bound} at most")
     if append * 2 > budget:
         values.refuse("max-append-bytes", f"{append} bytes need a memory-budget of {append * 2}, and it is {budget}")
     return replace(
         limits,
         max_append_bytes=append,
-        max_inflight_bytes=min(max(limits.max_inflight_bytes, append), budget // 2),
+        max_inflight_bytes=min(max(limits.max_inflight_bytes, append), MAX_INFLIGHT_BYTES, budget // 2),
         memory_budget=budget,
         long_poll_timeout_s=values.get("long-poll-timeout", parse_duration),
         sse_lifetime_s=values.get("sse-lifetime", parse_duration),

@@ -20,6 +20,18 @@ PRODUCER_WINDOW = 64
 MAX_ENTRY_BYTES = MIB
 """One Raft entry gathers the commands of a turn up to this size; a larger append travels alone."""
 
+MAX_BATCH_BYTES = 256 * MIB
+"""One write to the store; ``storage.rocks`` refuses more, and the node ends."""
+
+BATCH_SLACK_BYTES = 64 * MIB
+"""The part of a write that is no body: keys, stream and producer states, what the store adds to each."""
+
+MAX_INFLIGHT_BYTES = (MAX_BATCH_BYTES - BATCH_SLACK_BYTES) // 2
+"""A turn may write the entries of everything in flight, and apply as much that was in flight before."""
+
+MAX_APPEND_BYTES = 64 * MIB
+"""The most that ``Limits.max_append_bytes`` may be set to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -57,6 +69,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         assert 0 < self.max_append_bytes <= self.max_inflight_bytes, "one append must fit in what may be in flight"
+        assert self.max_append_bytes <= MAX_APPEND_BYTES, "one append must leave room for others in a write"
+        assert 2 * self.max_inflight_bytes + BATCH_SLACK_BYTES <= MAX_BATCH_BYTES, "a turn must fit in one write"
         assert self.max_inflight_bytes * 4 <= self.memory_budget * 2, "bytes in flight must fit the memory budget"
         assert self.max_target_bytes <= self.max_header_bytes
         assert self.sse_keepalive_s <= 15.0, "issue contract: keep-alives of at most 15 s"

@@ -85,6 +85,7 @@ class Node:
         await self._http.start()
         await self._ops.start()
         self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        self._jobs.add_done_callback(self._jobs_ended)
         on_ready(Addresses(http=Address(self._http.host, self._http.port), ops=Address(self._ops.host, self._ops.port)))
 
     async def until(self, stopping: asyncio.Event) -> None:
@@ -109,7 +110,13 @@ class Node:
         await self._ops.stop()
         self._driver.close()
 
+    def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
+        if not jobs.cancelled() and (error := jobs.exception()) is not None:
+            self._driver.fail(error)
+
     def _has_leader(self) -> tuple[bool, str]:
+        if self._driver.failure is not None:
+            return False, "failed, and stopping"
         core = self._driver.replica.group.core
         return core.can_read, f"{core.role.value} in term {core.term}"
 

@@ -1,12 +1,14 @@
 """The HTTP server over real sockets: what it answers, to good requests and to nonsense; start and drain."""
 
 import asyncio
+import json
 import socket
 from typing import Any
 
 import pytest
 
 from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.serve import HttpServer
 from tests.gateway.serving import GET, SMALL, Gate, echo, read_all, run, serving, until
 
@@ -109,6 +111,64 @@ async def test_an_old_client_gets_no_chunks() -> None:
         assert body == b"done"
 
 
+@run
+async def test_white_space_around_a_header_value_is_no_part_of_it() -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await echo(scope, receive, send)
+
+    async with serving(app) as world:
+        client = await world.connect()
+        client.send(b"GET / HTTP/1.1\r\nhost: a \r\nproducer-id:\t p \t\r\nx: a \t b\r\ny: \t \r\n\r\n")
+        assert await client.status() == 200
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue \r\ncontent-length: 0 \r\n\r\n")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await client.status() == 200
+    assert seen[0] == [(b"host", b"a"), (b"producer-id", b"p"), (b"x", b"a \t b"), (b"y", b"")]
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        *((b"1.1", [host], 200) for host in (b"", b"a-b.Example.:80", b"[::1]:4437", b"[fe80::1%25eth_0]", b"~a")),
+        (b"1.0", [], 200),
+        (b"1.0", [b"a"], 200),
+        (b"1.1", [], 400),
+        *((b"1.1", hosts, 400) for hosts in ([b"a", b"a"], [b"a", b"b"], [b"", b""], [b"", b"a"])),
+        (b"1.0", [b"a", b"a"], 400),
+        *(
+            (b"1.1", [host], 400)
+            for host in (b"a b", b"a/b", b"a@b", b"a,b", b'"a"', b"<a>", b"a\\b", b"a\xff", b"a?b")
+        ),
+        (b"1.0", [b"a/b"], 400),
+    ],
+)
+@pytest.mark.parametrize("more", [b"", b"upgrade: h2c\r\nconnection: upgrade\r\n"])
+def test_a_request_has_one_host_that_is_one(version: bytes, hosts: list[bytes], status: int, more: bytes) -> None:
+    @run
+    async def test() -> None:
+        async with serving(echo) as world:
+            lines = b"".join(b"Host: %s\r\n" % host for host in hosts)
+            for after_a_good_one in (False, True):
+                client = await world.connect()
+                assert not after_a_good_one or await client.get() == 200
+                client.send(b"GET / HTTP/%s\r\n%s%s\r\n" % (version, lines, more))
+                assert await client.status() == status
+
+    test()
+
+
+@run
+async def test_a_host_in_the_trailers_is_none() -> None:
+    async with serving(echo) as world:
+        client = await world.connect()
+        for _ in range(2):
+            client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nhost: b c\r\n\r\n")
+            assert await client.status() == 200
+
+
 # --- Nonsense.
 
 
@@ -131,9 +191,13 @@ def test_refuses_what_is_no_request(sent: bytes, status: int) -> None:
         async with serving(echo) as world:
             client = await world.connect()
             client.send(sent)
-            answer = await client.response()
-            assert answer[0] == status
-            assert answer[1]["connection"] == "close"
+            answer, headers, body = await client.response()
+            assert answer == status
+            assert headers["connection"] == "close"
+            # Without these a script in a browser sees a network error.
+            assert {name: headers.get(name.decode()) for name, _ in COMMON} == {n: v.decode() for n, v in COMMON}
+            assert (headers["content-type"], headers["cache-control"]) == ("application/json", "no-store")
+            assert json.loads(body)["error"].keys() == {"code", "message"}
             assert await client.ended() == b""
 
     test()

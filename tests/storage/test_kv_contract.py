@@ -1,6 +1,8 @@
 """What every ``Kv`` does, run on each of them."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,40 @@ def numbered(count: int) -> list[Pair]:
 def test_get_of_nothing_is_none(kv: Kv) -> None:
     assert kv.get(DATA, b"k") is None
     assert kv.get(DATA, b"") is None
+    assert not kv.has(DATA, b"k")
+    assert not kv.has(DATA, b"")
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_has_tells_a_key_from_its_neighbours(kv: Kv, *, flushed: bool) -> None:
+    """A seek lands on the next key when there is none; deleted ones, and those of the other family, are no keys."""
+    kv.write(batch((b"", b""), (b"k", b"1"), (b"k\0", b""), (b"kk", b"3"), (b"m", b"4"), (b"n", b"5")))
+    kv.write(batch((b"l", b""), family=LOG))
+    gone = WriteBatch()
+    gone.delete(DATA, b"k")
+    gone.delete_range(DATA, b"m", b"n")
+    kv.write(gone)
+    if flushed:
+        kv.sync()
+        kv.flush()
+    there = [key for key in (b"", b"\0", b"j", b"k", b"k\0", b"k\0\0", b"kk", b"l", b"m", b"n") if kv.has(DATA, key)]
+    assert there == [b"", b"k\0", b"kk", b"n"]
+    assert kv.has(LOG, b"l")
+    assert not kv.has(LOG, b"k")
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_has_does_not_copy_the_value(kv: Kv, *, flushed: bool) -> None:
+    kv.write(batch((b"k", bytes(8 * MIB))))
+    if flushed:
+        kv.sync()
+        kv.flush()
+    tracemalloc.start()
+    try:
+        assert kv.has(DATA, b"k")
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_write_is_visible_at_once(kv: Kv) -> None:
@@ -202,6 +238,7 @@ def test_after_close_everything_but_close_fails(kv: Kv) -> None:
     kv.close()
     for call in (
         lambda: kv.get(DATA, b"k"),
+        lambda: kv.has(DATA, b"k"),
         lambda: kv.scan(DATA, b"", b"z"),
         lambda: kv.write(WriteBatch()),
         kv.sync,
@@ -280,6 +317,8 @@ def check_steps(kv: Kv, steps: list[Step]) -> None:
         assert list(kv.scan(family, b"", b"\xff")) == ranged(model, b"", b"\xff", reverse=False)
         for key in model:
             assert kv.get(family, key) == model[key]
+        for key in (bytes(key) for size in range(3) for key in product(range(4), repeat=size)):
+            assert kv.has(family, key) is (key in model)
 
 
 @given(steps=STEPS)

@@ -181,11 +181,14 @@ def test_a_damaged_table_file_is_an_error_and_not_an_end(tmp_path: Path) -> None
         with pytest.raises(StorageError, match="is unusable"):
             kv.get(LOG, b"k")
         kv.close()
-    kv = reopen(tmp_path / "kv")
-    with pytest.raises(CorruptData, match="get failed"):  # noqa: PT012 - which of them is in the damaged block
-        for turn in range(1, 401):
-            kv.get(DATA, name(turn))
-    kv.close()
+    for call in ("get", "has"):
+        kv = reopen(tmp_path / "kv")
+        with pytest.raises(CorruptData, match=f"{call} failed"):  # noqa: PT012 - which of them is in the damaged block
+            for turn in range(1, 401):
+                getattr(kv, call)(DATA, name(turn))
+        with pytest.raises(StorageError, match="is unusable"):
+            kv.has(LOG, b"k")
+        kv.close()
 
 
 # --- Damage that RocksDB reads for ever: without find_endless, each of these hangs

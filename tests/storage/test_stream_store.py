@@ -1,13 +1,17 @@
 """Streams on a ``Kv``: two sides that are never mixed, one cache, and what a dropped stream leaves (nothing)."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.storage import keys, stream_store
 from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
-from durable_streams_cluster.storage.stream_store import FEW_KEYS, StreamReader, StreamStore
-from durable_streams_cluster.streams.meta import Requested, StreamMeta, StreamRef
+from durable_streams_cluster.storage.stream_store import FEW_BYTES, FEW_KEYS, StreamReader, StreamStore
+from durable_streams_cluster.streams.meta import Parent, Requested, StreamMeta, StreamRef
 from durable_streams_cluster.streams.producers import ProducerState
 from durable_streams_cluster.streams.view import (
     DropStream,
@@ -29,6 +33,36 @@ REF = StreamRef(keys.slot_of("s"), 1)
 def meta(tail: int = 0, path: str = "s", producers: int = 0) -> StreamMeta:
     requested = Requested(None, None, None, None)
     return StreamMeta(path, "text/plain", requested, 0, 0, tail=tail, producers=producers)
+
+
+class CountingKv(MemoryKv):
+    """Counts what is read: gets, and the bytes of all values handed out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets = 0
+        self.value_bytes = 0
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        value = super().get(family, key)
+        self.gets += 1
+        self.value_bytes += len(value or b"")
+        return value
+
+    def has(self, family: Family, key: bytes) -> bool:
+        return MemoryKv.get(self, family, key) is not None
+
+    def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in super().scan(family, start, end, reverse=reverse):
+            self.value_bytes += len(value)
+            yield key, value
+
+
+class Nothing:
+    """A ``Kv`` in which nothing is found."""
+
+    def get(self, *_: Any) -> None:
+        return None
 
 
 class Turn:
@@ -53,8 +87,8 @@ class Turn:
         return [key for key, _ in self.kv.scan(Family.DATA, b"", b"\xff")]
 
 
-def filled(records: int = 3) -> Turn:
-    turn = Turn()
+def filled(records: int = 3, kv: MemoryKv | None = None) -> Turn:
+    turn = Turn(kv)
     turn.stage(PutPath("s", REF), PutMeta(REF, meta(records, producers=1)))
     turn.stage(*[PutRecord(REF, Record(end, b"x"), 5) for end in range(1, records + 1)])
     turn.stage(PutProducer(REF, "p", ProducerState(0, 0, (1,))))
@@ -131,6 +165,14 @@ def test_records_are_given_in_order_from_a_position() -> None:
     assert not reader.record_ends_at(REF, 6)
 
 
+def test_whether_a_record_ends_somewhere_is_told_without_its_value() -> None:
+    kv = CountingKv()
+    reader = filled(5, kv).store.committed
+    kv.gets = kv.value_bytes = 0
+    assert [end for end in range(8) if reader.record_ends_at(REF, end)] == [1, 2, 3, 4, 5]
+    assert kv.gets == kv.value_bytes == 0
+
+
 def test_a_scan_of_records_is_as_of_its_call() -> None:
     turn = filled(2)
     scan = turn.store.committed.records_after(REF, 0)
@@ -174,6 +216,114 @@ def test_a_stream_made_and_dropped_in_one_turn_leaves_nothing() -> None:
     turn.end()
     assert len(turn.data()) == 4
     assert turn.store.committed.find("s") == StreamReader(turn.kv, GROUP).find("s") == again
+
+
+@pytest.mark.parametrize("start", [0, 10 * FEW_BYTES])
+@pytest.mark.parametrize("last", [FEW_BYTES // 2, FEW_BYTES // 2 + 1])
+def test_a_long_stream_is_not_read_to_be_dropped(start: int, last: int) -> None:
+    """What counts is the data of its own: not what a fork inherits."""
+    kv = CountingKv()
+    turn = Turn(kv)
+    ends = [start + FEW_BYTES // 2, start + FEW_BYTES // 2 + last]
+    parent = Parent(StreamRef(REF.slot, 9), "parent", start, 1) if start else None
+    fork = replace(meta(ends[-1]), parent=parent)
+    turn.stage(PutPath("s", REF), PutMeta(REF, fork), PutProducer(REF, "p", ProducerState(0, 0, (1,))))
+    turn.stage(
+        PutRecord(REF, Record(ends[0], bytes(FEW_BYTES // 2)), 5), PutRecord(REF, Record(ends[1], bytes(last)), 5)
+    )
+    turn.end()
+    kv.value_bytes = 0
+    turn.stage(DropStream(REF, fork))
+    by_range = any(isinstance(op, DeleteRange) for op in turn.batch.ops)
+    assert by_range is (last > FEW_BYTES // 2)
+    assert (kv.value_bytes == 0) is by_range
+    turn.end(2)
+    assert turn.data() == [keys.group_state(GROUP)]
+
+
+@pytest.mark.parametrize("with_record", [False, True])
+def test_what_a_turn_staged_for_a_stream_it_drops_never_reaches_the_batch(with_record: bool) -> None:
+    """But records, which a range deletion behind them takes back; and what was written of it before goes too."""
+    turn = filled()
+    neighbour = StreamRef(REF.slot, REF.id + 1)
+    for ref in (REF, neighbour):
+        turn.stage(PutMeta(ref, meta(4, producers=2)))
+        for producer_id in ("p", "q"):
+            turn.stage(PutProducer(ref, producer_id, ProducerState(1, 0, (4,))))
+    if with_record:
+        turn.stage(PutRecord(REF, Record(4, b"y"), 6))
+    turn.stage(DropStream(REF, meta(4, producers=2)))
+    batch = turn.end(2)
+    start, end = keys.stream_range(REF.slot, 0, REF.id)
+    puts = [op.key for op in batch.ops if isinstance(op, Put) and start <= op.key < end]
+    assert puts == ([keys.record(REF.slot, 0, REF.id, 4)] if with_record else [])
+    assert any(isinstance(op, DeleteRange) for op in batch.ops) is with_record
+    of_neighbour = [keys.producer(neighbour.slot, 0, neighbour.id, each) for each in "pq"]
+    expected = [keys.group_state(GROUP), keys.meta(neighbour.slot, 0, neighbour.id), *of_neighbour]
+    assert turn.data() == expected
+    for view in (turn.store, turn.store.committed):
+        assert [view.producer(REF, each) for each in "pq"] == [None, None]
+        assert [view.producer(neighbour, each) for each in "pq"] == [ProducerState(1, 0, (4,))] * 2
+
+
+def test_a_stream_is_dropped_in_the_time_its_own_producers_take() -> None:
+    """However many other streams have producers, in the cache or in this turn."""
+    compared = 0
+
+    class CountingRef(StreamRef, frozen=True, array_like=True):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+        __hash__ = StreamRef.__hash__
+
+    turn = Turn()
+    refs = [CountingRef(3, number) for number in range(1, 1001)]
+    for index in (1, 2):
+        for ref in refs:
+            turn.stage(PutMeta(ref, meta(0, producers=1)), PutProducer(ref, "p", ProducerState(0, index, (0,))))
+        if index == 1:
+            turn.end()
+    compared = 0
+    for ref in refs[:10]:
+        turn.stage(DropStream(ref, meta(0, producers=1)))
+    turn.end(2)
+    assert compared < 1000
+    assert [number for number in range(1000) if turn.store.committed.producer(refs[number], "p")] == [*range(10, 1000)]
+
+
+def test_the_cache_of_producers_is_bounded_over_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_store, "CACHED", 4)
+    turn = Turn()
+    pairs = [(StreamRef(3, number), each) for number in (1, 2) for each in "abc"]
+
+    def put(index: int, *some: tuple[StreamRef, str]) -> None:
+        turn.stage(*[PutMeta(ref, meta(0, f"s{ref.id}", producers=3)) for ref, _ in some])
+        turn.stage(*[PutProducer(ref, each, ProducerState(0, index, (0,))) for ref, each in some])
+        turn.end(index)
+
+    def cached() -> list[str]:
+        """Told from a reading that leaves the cache as it was."""
+        committed = turn.store.committed
+        with monkeypatch.context() as patch:
+            patch.setattr(committed, "_kv", Nothing())
+            return [f"{ref.id}{each}" for ref, each in pairs if committed.producer(ref, each) is not None]
+
+    put(1, *pairs)
+    assert cached() == ["1c", "2a", "2b", "2c"]
+    put(2, *pairs[2:], *pairs[2:])
+    assert cached() == ["1c", "2a", "2b", "2c"]
+    put(3, pairs[0])
+    assert cached() == ["1a", "1c", "2b", "2c"]
+    turn.stage(DropStream(StreamRef(3, 2), meta(0, "s2", producers=3)))
+    turn.end(4)
+    assert cached() == ["1a", "1c"]
+    assert [turn.store.committed.producer(*pair) is not None for pair in pairs] == [True] * 3 + [False] * 3
+    assert cached() == ["1a", "1b", "1c"]
+    pairs.extend((StreamRef(3, 3), each) for each in "abc")
+    put(5, *pairs[6:])
+    assert cached() == ["1b", "3a", "3b", "3c"]
 
 
 def test_due_streams_come_oldest_first_and_no_more_than_asked() -> None:

@@ -27,7 +27,7 @@ from durable_streams_cluster.storage.stream_store import StreamReader, StreamSto
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import json_mode, machine, reading
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
-from durable_streams_cluster.streams.offsets import START, Offset, parse
+from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.outcomes import Outcome
 from durable_streams_cluster.streams.view import PutMeta, PutPath, PutProducer, StreamView
 from tests.datadriven import Command
@@ -37,6 +37,12 @@ EVERYTHING = (b"", b"\xff" * 40)
 SHORT_TYPES = {"json": "application/json", "text": "text/plain", "bytes": "application/octet-stream"}
 
 
+def parse(text: str) -> Offset:
+    """An offset as scripts write it: ``1_5``."""
+    generation, _, position = text.partition("_")
+    return Offset(int(generation), int(position))
+
+
 class Machine:
     """Streams whose turns end after every ``turn_length`` commands; None: only when a script asks."""
 
@@ -44,7 +50,7 @@ class Machine:
         self.kv = MemoryKv()
         self.store = StreamStore(self.kv, GROUP)
         self.cluster_ms, self.wall_ms = 1_000, 1_000_000
-        self.woken: list[StreamRef] = []
+        self.woken: list[str] = []
         self._turn_length = turn_length
         self._batch = WriteBatch()
         self._in_turn = self.applied = 0
@@ -58,7 +64,7 @@ class Machine:
         applied = machine.apply(self.store, command, c.Stamp(self.cluster_ms, self.wall_ms))
         writes = tuple(applied.writes)
         self.store.stage(self._batch, writes)
-        self.woken = [wake.ref for wake in applied.wakes]
+        self.woken = [wake.path for wake in applied.wakes]
         for write in writes:
             match write:
                 case PutMeta(ref, meta):
@@ -292,4 +298,4 @@ def _body(command: Command, kind: str | None) -> bytes:
         return b"x" * command.number("size")
     body = command.input.encode()
     is_json = kind is not None and re.match("application/json", kind) and body
-    return json_mode.join(json_mode.split(body)) if is_json else body
+    return json_mode.record(body) if is_json else body

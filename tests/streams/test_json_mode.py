@@ -8,7 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable_streams_cluster.streams import json_mode
-from durable_streams_cluster.streams.json_mode import InvalidJson, cut_after, join, split
+from durable_streams_cluster.streams.json_mode import InvalidJson, cut_after
+
+
+def join(messages: list[bytes]) -> bytes:
+    return b",".join(messages)
+
+
+def split(body: bytes) -> list[bytes]:
+    """The messages of a body, found by cutting its record after each."""
+    record = json_mode.record(body)
+    ends = [0]
+    while (end := cut_after(record, len(ends))) is not None and record:
+        ends.append(end)
+    starts = [0, *(end + 1 for end in ends[1:-1])]
+    return [record[start:end].strip(b" \t\r\n") for start, end in zip(starts, ends[1:], strict=True)] if record else []
+
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -149,7 +164,7 @@ def test_deep_nesting_is_refused_and_shallow_is_not(nest: tuple[bytes, bytes]) -
 def test_the_error_says_where() -> None:
     with pytest.raises(InvalidJson, match="byte 4"):
         split(b"[1, x]")
-    with pytest.raises(InvalidJson, match="UTF-8 at byte 1"):
+    with pytest.raises(InvalidJson, match="UTF-8 near byte 1"):
         split(b'"\xff"')
     with pytest.raises(InvalidJson, match="nested too deeply"):
         split(b"[" * 100_000)
@@ -157,7 +172,17 @@ def test_the_error_says_where() -> None:
 
 def test_a_megabyte_of_messages() -> None:
     body = b"[" + b",".join(b'{"n":%d}' % number for number in range(80_000)) + b"]"
-    messages = split(body)
-    assert len(messages) == 80_000
-    assert join(messages) == body[1:-1]
-    assert json_mode.cut_after(join(messages), 40_000) == len(join(messages[:40_000]))
+    record = json_mode.record(body)
+    assert record == body[1:-1]
+    assert cut_after(record, 40_000) == record.index(b',{"n":40000}')
+    assert cut_after(record, 80_000) == len(record)
+    assert cut_after(record, 80_001) is None
+
+
+def test_a_character_or_an_escape_across_two_slices_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in range(1, 12):
+        monkeypatch.setattr(json_mode, "_SLICE", size)
+        body = rb'["\ud83d\\ud83d\u0041' + "é😀".encode() + rb'\udc00"]'
+        assert json_mode.record(body) == body[1:-1]
+        with pytest.raises(InvalidJson):
+            json_mode.record(body[:-3] + b'\xff"]')

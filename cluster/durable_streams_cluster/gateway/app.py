@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from durable_streams_cluster import __version__
@@ -20,6 +20,7 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.commands import Delete
 from durable_streams_cluster.streams.meta import StreamMeta
+from durable_streams_cluster.streams.outcomes import TypeMismatch
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,6 +31,12 @@ METHODS = b"GET, HEAD, POST, PUT, DELETE, OPTIONS"
 CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 """Also what other APIs of this server take: one preflight answer serves them all."""
 CACHED_PATHS = 10_000
+CACHED_PATH_BYTES = 256
+"""A longer path is decoded each time."""
+DECODED_HERE = 256 * 1024
+"""Bytes of a body that are decoded on the loop; a larger one is in a thread."""
+
+T = TypeVar("T")
 
 WELCOME = f"""durable-streams-cluster {__version__}: the Durable Streams protocol, replicated and durable.
 
@@ -111,6 +118,8 @@ class GatewayApp:
 
     def _learn(self, raw: bytes) -> str:
         path = paths.stream_path(raw[len(paths.PREFIX) :], self._limits.max_path_bytes)
+        if len(raw) > CACHED_PATH_BYTES:
+            return path
         if len(self._paths) >= CACHED_PATHS:
             self._paths.clear()
         self._paths[raw] = path
@@ -127,7 +136,13 @@ class GatewayApp:
 
     async def _append(self, path: str, headers: Headers, receive: Receive) -> Response:
         body = await self._body(headers, receive)
-        command = codec.decode_append(path, headers, body, self._limits)
+        try:
+            command = await self._decoded(codec.decode_append, body, path, headers, body, self._limits)
+        except BadRequest as error:
+            rejected = await self._rejects_first(path, headers) if error.code == codec.INVALID_JSON else None
+            if rejected is None:
+                raise
+            return rejected
         try:
             outcome = await self._streams.append(command)
         except ClusterError as error:
@@ -138,8 +153,26 @@ class GatewayApp:
 
     async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
         body = await self._body(headers, receive)
-        command = codec.decode_create(path, headers, body, root, self._limits)
+        fork = codec.decode_fork(headers, root, self._limits)
+        source = await self._streams.head(fork.source) if fork is not None and body else None
+        source_type = source.content_type if isinstance(source, StreamMeta) else None
+        command = await self._decoded(codec.decode_create, body, path, headers, body, fork, source_type, self._limits)
         return status.of(await self._streams.create(command), location)
+
+    async def _decoded(self, decode: Callable[..., T], body: bytes, *args: object) -> T:
+        """Decode here, or in a thread what is large: other requests go on between two slices of it."""
+        if len(body) <= DECODED_HERE:
+            return decode(*args)
+        return await asyncio.to_thread(decode, *args)
+
+    async def _rejects_first(self, path: str, headers: Headers) -> Response | None:
+        """What an append is told before its body is looked at (PROTOCOL 5.2): missing, closed, another type."""
+        meta = await self._streams.head(path)
+        if not isinstance(meta, StreamMeta):
+            return status.of_read(meta)
+        if meta.closed:
+            return status.closed(meta.tail_offset, h.producer(headers, self._limits))
+        return None if meta.is_json else status.of(TypeMismatch(expected=meta.content_type))
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, chunked or not, bounded in bytes, in time, and in what all requests hold together."""
@@ -208,7 +241,8 @@ class GatewayApp:
 async def respond(send: Send, response: Response, *, head: bool = False) -> None:
     """Send one whole response."""
     headers = response.headers
-    if response.status not in (204, 304):
+    # The length of what GET would answer is not known to HEAD, and leaving it out is better than a wrong one.
+    if response.status not in (204, 304) and not (head and response.status == 200 and not response.body):
         headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else response.body})

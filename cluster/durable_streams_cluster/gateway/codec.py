@@ -19,6 +19,9 @@ from durable_streams_cluster.streams.commands import Append, Create, Fork
 from durable_streams_cluster.streams.meta import media_type
 from durable_streams_cluster.streams.offsets import Offset
 
+INVALID_JSON = "invalid_json"
+"""Code of a body that cannot be a record: it is said only of an open JSON stream."""
+
 
 class Live(Enum):
     """The ``live`` parameter."""
@@ -40,14 +43,29 @@ class ReadRequest(msgspec.Struct, frozen=True):
     if_none_match: bytes | None
 
 
-def decode_create(path: str, headers: Headers, body: bytes, root: bytes, limits: Limits) -> Create:
+def decode_fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
+    """The fork headers of a PUT (PROTOCOL 4.2); ``root`` is the prefix this application is mounted under."""
+    source = headers.get(b"stream-forked-from")
+    sub_offset = h.integer(headers, b"stream-fork-sub-offset", "Stream-Fork-Sub-Offset")
+    if source is None:
+        for name in ("Stream-Fork-Offset", "Stream-Fork-Sub-Offset"):
+            if name.lower().encode() in headers:
+                raise BadRequest(name, "needs Stream-Forked-From")
+        return None
+    return Fork(paths.source_path(source, root, limits.max_path_bytes), h.fork_offset(headers), sub_offset or 0)
+
+
+def decode_create(
+    path: str, headers: Headers, body: bytes, fork: Fork | None, source_type: str | None, limits: Limits
+) -> Create:
     """PUT (PROTOCOL 5.1, 4.2).
 
     Args:
         path: Of the stream, decoded.
         headers: By lower-case name.
         body: First content, possibly empty.
-        root: The prefix this application is mounted under, as in the URL.
+        fork: From ``decode_fork``.
+        source_type: The content type of a fork's source, as it is now; needed when there is a body without a type.
         limits: The bounds.
 
     """
@@ -55,9 +73,10 @@ def decode_create(path: str, headers: Headers, body: bytes, root: bytes, limits:
     if ttl_s is not None and expires_at_ms is not None:
         raise BadRequest("Stream-TTL", "and Stream-Expires-At exclude each other")
     content_type = h.content_type(headers, limits)
-    fork = _fork(headers, root, limits)
     if body and content_type is None and fork is not None:
-        raise BadRequest("Content-Type", "is needed when a fork is created with a body")
+        # The command then asks for this type: should the source be replaced meanwhile, the body never lands in a
+        # stream of another one.
+        content_type = source_type
     return Create(
         path=path,
         content_type=content_type,
@@ -80,7 +99,7 @@ def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> A
             raise BadRequest("Content-Type", "is missing")
         body = _record(body, content_type)
         if not body:
-            raise BadRequest("body", "is an empty array: there is nothing to append")
+            raise BadRequest("body", "is an empty array: there is nothing to append", code=INVALID_JSON)
     elif not close:
         raise BadRequest("body", "is empty; only a request with Stream-Closed: true may be")
     return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer)
@@ -113,22 +132,11 @@ def _offset(text: str | None) -> Offset | From:
         raise BadRequest("offset", f"must be -1, now, or an offset of this stream: {error}") from None
 
 
-def _fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
-    source = headers.get(b"stream-forked-from")
-    sub_offset = h.integer(headers, b"stream-fork-sub-offset", "Stream-Fork-Sub-Offset")
-    if source is None:
-        for name in ("Stream-Fork-Offset", "Stream-Fork-Sub-Offset"):
-            if name.lower().encode() in headers:
-                raise BadRequest(name, "needs Stream-Forked-From")
-        return None
-    return Fork(paths.source_path(source, root, limits.max_path_bytes), h.fork_offset(headers), sub_offset or 0)
-
-
 def _record(body: bytes, content_type: str | None) -> bytes:
     """The stored form: as sent, or in JSON mode the messages joined by commas (PROTOCOL 9.1)."""
     if content_type is None or (content_type != "application/json" and media_type(content_type) != "application/json"):
         return body
     try:
-        return json_mode.join(json_mode.split(body))
+        return json_mode.record(body)
     except json_mode.InvalidJson as error:
-        raise BadRequest("body", f"is not JSON: {error}", code="invalid_json") from None
+        raise BadRequest("body", f"is not JSON: {error}", code=INVALID_JSON) from None

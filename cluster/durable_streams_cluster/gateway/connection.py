@@ -9,6 +9,7 @@ second late, and a head that begins in the read that ended a body (256 KiB at mo
 """
 
 import asyncio
+import re
 import urllib.parse
 from collections import Counter
 from typing import Any, cast
@@ -22,6 +23,7 @@ from uvicorn.server import ServerState
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.gateway.exchange import Dated, Exchange
+from durable_streams_cluster.gateway.status import problem
 from durable_streams_cluster.limits import MIB, Limits
 
 LINGER_MS = 2000
@@ -33,13 +35,25 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 32
 """Requests of one connection that wait for their turn; one read of 256 KiB could hold 14,000."""
 
+_HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]_%~]*")
+"""What a Host may be made of; empty is allowed (RFC 9112 3.2)."""
+
+
+def _refusal(status: int, code: str, message: str) -> bytes:
+    """All of a refusal that follows its date, like the application's errors: a browser's script may read it too."""
+    retry = ((b"retry-after", b"1"),) if status == 503 else ()
+    answer = problem(status, code, message, (*retry, (b"connection", b"close")))
+    lines = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    return b"".join([*(b"%s: %s\r\n" % line for line in lines), b"\r\n", answer.body])
+
+
 _REFUSALS = {
-    400: b"malformed request\n",
-    408: b"the request head took too long\n",
-    414: b"the request target is too long\n",
-    431: b"the request head is too large\n",
-    501: b"method not supported\n",
-    503: b"too many connections\n",
+    400: _refusal(400, "bad_request", "the request is malformed, or has not one valid Host header"),
+    408: _refusal(408, "request_timeout", "the request head took too long"),
+    414: _refusal(414, "target_too_long", "the request target is too long"),
+    431: _refusal(431, "head_too_large", "the request head is too large"),
+    501: _refusal(501, "method_not_supported", "the method is not supported"),
+    503: _refusal(503, "unavailable", "too many connections, or the server is shutting down"),
 }
 
 
@@ -72,7 +86,8 @@ class Connection(HttpToolsProtocol):
     ``in_head``: the parser is between two requests or inside a head. ``unparsed``: bytes read since then that completed
     neither head nor message nor gave a byte of body. ``since_ms``: when the present phase began (open, first byte of a
     head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
-    is the one being received, which with pipelined requests is a later one.
+    is the one being received, which with pipelined requests is a later one. ``good_host``: the last Host that was found
+    to be one; most connections only ever send that.
     """
 
     server_state: SharedState
@@ -84,6 +99,8 @@ class Connection(HttpToolsProtocol):
         self.max_target = limits.max_target_bytes
         self.in_head = True
         self.unparsed = 0
+        self.host: bytes | None = None
+        self.good_host = b""
         self.since_ms = server_state.now_ms
         self.answering: Exchange | None = None
         self.refused = False
@@ -143,12 +160,24 @@ class Connection(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
+        self.host = None
 
     def on_url(self, url: bytes) -> None:
         """Bound the request target while it arrives."""
         self.url += url
         if len(self.url) > self.max_target:
             raise _RefusedError(414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header as uvicorn does, without the white space around its value (RFC 9110 5.5)."""
+        name = name.lower()
+        value = value.strip(b" \t")  # Cheaper than to look whether it is needed.
+        if name == b"host":
+            # Two are joined with what no host contains.
+            self.host = value if self.host is None else b"%s, %s" % (self.host, value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Start the application, as uvicorn does, or put the request in the queue."""
@@ -159,6 +188,8 @@ class Connection(HttpToolsProtocol):
             self._note_upgrade()
             return
         version = parser.get_http_version()
+        if self.host != self.good_host:
+            self._check_host(version)
         raw_path, query = self._target()
         path = raw_path.decode("ascii")
         scope: HTTPScope = {
@@ -295,6 +326,13 @@ class Connection(HttpToolsProtocol):
 
     # --- Parts.
 
+    def _check_host(self, version: str) -> None:
+        """Refuse a Host that is missing (HTTP/1.0 may leave it out), repeated or none (RFC 9112 3.2)."""
+        if self.host is not None and _HOST.fullmatch(self.host):
+            self.good_host = self.host
+        elif self.host is not None or version >= "1.1":
+            raise _RefusedError(400)
+
     def _target(self) -> tuple[bytes, bytes]:
         """Return path and query of the request target."""
         if self.url.startswith(b"/") and b"#" not in self.url:
@@ -373,13 +411,7 @@ class Connection(HttpToolsProtocol):
             self.cut("slow_reader")
 
     def _answer_and_linger(self, status: int) -> None:
-        text = _REFUSALS[status]
-        retry = b"retry-after: 1\r\n" if status == 503 else b""
-        head = (
-            b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
-        )
-        tail = b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(text)
-        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, head, retry, tail, text)))
+        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, _REFUSALS[status])))
         lingering = self.server_state.lingering
         if len(lingering) < MAX_LINGERING:
             lingering.add(self)

@@ -35,6 +35,8 @@ class LiveReads:
         self._pacing = ClosedPacing()
         self._open: dict[int, Watch] = {}
         self._draining = False
+        self._encoding: dict[int, asyncio.Future[None]] = {}
+        """Large pages being encoded, by identity; the others who need them wait for the first."""
 
     def drain(self) -> None:
         """End every live read now, as if its time was up; new ones get 503 before headers."""
@@ -100,7 +102,7 @@ class LiveReads:
                 ending = self._draining or now_ms >= ends
                 done = page.closed or ending
                 if page.bodies or done or not told:
-                    await _encode(page)
+                    await self._encode(page)
                     await send(_chunk(sse.event(page, cursor), more=not done))
                     told, sent_ms = page.up_to_date, now_ms
                     if done:
@@ -119,6 +121,22 @@ class LiveReads:
                     return None
                 cursor = caching.moved_on(cursor, self._clock.wall_ms())
                 page = following
+
+    async def _encode(self, page: Page) -> None:
+        """Make the event of a large page without holding the loop, once for all who wait for it."""
+        if not page.bodies or "sse" in page.encoded or sum(map(len, page.bodies)) <= sse.SLICE_BYTES:
+            return
+        making = self._encoding.get(id(page))
+        if making is None:
+            making = self._encoding[id(page)] = asyncio.ensure_future(self._make(page))
+        await asyncio.shield(making)
+
+    async def _make(self, page: Page) -> None:
+        try:
+            for _ in sse.encode(page):
+                await asyncio.sleep(0)
+        finally:
+            del self._encoding[id(page)]
 
     async def _next(self, path: str, page: Page) -> Page | None:
         """What follows ``page``; None when the stream ended, or another one has its path."""
@@ -167,13 +185,6 @@ class _Reader:
             pass
         self.gone = True
         self.watch.wake()
-
-
-async def _encode(page: Page) -> None:
-    """Make the event of a large page without holding the loop."""
-    if "sse" not in page.encoded and sum(map(len, page.bodies)) > sse.SLICE_BYTES:
-        for _ in sse.encode(page):
-            await asyncio.sleep(0)
 
 
 def _renewal_ms(page: Page) -> int:

@@ -17,7 +17,7 @@ def response(page: Page, request: ReadRequest, wall_ms: int, cursor: str | None 
         headers.append(status.CLOSED)
     if cursor is not None:
         headers.append((b"stream-cursor", cursor.encode()))
-    if from_now and cursor is None:
+    if from_now:
         headers.append((b"cache-control", caching.NO_STORE))
     else:
         tag = caching.etag(page)

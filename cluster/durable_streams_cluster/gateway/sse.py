@@ -32,19 +32,21 @@ def encode(page: Page) -> Iterator[None]:
         payload = b"[" + b",".join(page.bodies) + b"]"
     else:
         payload = page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies)
-    parts = [b"event: data"]
+    parts = [b"event: data\ndata:"]
     binary = is_binary(page.content_type)
-    at = 0
-    while at < len(payload) or at == 0:
+    at, begins_line = 0, True
+    while at < len(payload):
         end = at + SLICE_BYTES
-        while not binary and end < len(payload) and payload[end - 1] in b"\r\n":
-            end += 1  # a slice never ends where a line does: what follows would not know that it begins one
+        if not binary and payload[end - 1 : end + 1] == b"\r\n":
+            end += 1
         piece = payload[at:end]
         if binary:
-            parts.append(b64encode(piece) if at else b"\ndata:" + b64encode(piece))
+            parts.append(b64encode(piece))
         else:
-            lines = (b"" if at else b"\n") + piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            lines = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            parts.append(b" " if begins_line and lines[:1] == b" " else b"")
             parts.append(lines.replace(b"\n", b"\ndata:").replace(b"\ndata: ", b"\ndata:  "))
+            begins_line = lines[-1:] == b"\n"
         at = end
         yield
     parts.append(b"\n\n")

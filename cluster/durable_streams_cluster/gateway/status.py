@@ -140,7 +140,7 @@ def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) ->
         case ConfigMismatch(field):
             return problem(409, "config_mismatch", f"a stream is here with another {field}", field=field)
         case StreamClosed(at):
-            return _closed(at, append)
+            return closed(at, append.producer if append is not None else None)
         case TypeMismatch(expected):
             return problem(409, "content_type_mismatch", f"the stream holds {expected}", field="Content-Type")
         case SeqRegression(last):
@@ -183,10 +183,11 @@ def _absent(outcome: NotFound | SoftDeleted, *, creating: bool) -> Response:
     return problem(410, "deleted", "this stream was deleted; its forks still need its data")
 
 
-def _closed(at: Offset, append: Append | None) -> Response:
+def closed(at: Offset, producer: Producer | None) -> Response:
+    """An append to a closed stream, which ends at ``at``."""
     headers = [CLOSED, next_offset(at)]
-    if append is not None and append.producer is not None:
+    if producer is not None:
         # Without these the official client reads "expected 0" and resends in a tight loop, for ever.
-        seq = append.producer.seq
+        seq = producer.seq
         headers += [integer(b"producer-expected-seq", seq), integer(b"producer-received-seq", seq)]
     return problem(409, "stream_closed", "this stream is closed", tuple(headers))

@@ -4,7 +4,6 @@ import msgspec
 
 from durable_streams_cluster.raft import BecameLeader
 from durable_streams_cluster.storage.kv import WriteBatch
-from durable_streams_cluster.streams.meta import StreamRef
 from durable_streams_cluster.streams.outcomes import Outcome
 
 
@@ -17,5 +16,6 @@ class Effects(msgspec.Struct):
     must_sync: bool = False
     completions: list[tuple[object, Outcome]] = []
     """Token of ``propose``, and the replicated answer."""
-    wakes: list[StreamRef] = []
+    wakes: list[str] = []
+    """Paths whose watchers look again."""
     events: list[BecameLeader] = []

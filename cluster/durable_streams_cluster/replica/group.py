@@ -46,6 +46,7 @@ class Group:
         self.led_since_ms = 0
         """Cluster time at which this node began to lead."""
         self._leads_in: Term | None = None
+        self._stamp_asked = False
         self._clock_base = applied.cluster_ms
         self._clock_steady = now.steady_ms
         self._queue: deque[_Queued] = deque()
@@ -65,6 +66,12 @@ class Group:
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
         """Queue a command for the next turn; ``token`` comes back in ``Effects.completions``."""
         self._queue.append(_Queued(command, token, steady_ms))
+
+    def stamp(self, now: Now) -> bool:
+        """Put the time into the log in the next turn, if a sliding window counts on it and time has passed."""
+        if self.core.can_read and self.cluster_ms(now) > self.store.applied.cluster_ms:
+            self._stamp_asked = self.store.committed.has_windows()
+        return self._stamp_asked
 
     def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
         """Forget whoever has waited since before ``before_ms`` (steady).
@@ -87,6 +94,9 @@ class Group:
         if self.core.role is Role.LEADER:
             if self._leads_in != self.core.term:
                 self._begin_to_lead(now)
+            if self._stamp_asked:
+                self._stamp_asked = False
+                self.core.propose(EntryKind.NOOP, b"", self.cluster_ms(now), now.wall_ms)
             self._append_queued(now)
         ready = self.core.ready()
         if ready is None:
@@ -152,7 +162,7 @@ class Group:
         for ordinal, proposal in enumerate(decode_proposals(entry.data)):
             applied = machine.apply(self.store, proposal.command, stamp)
             self.store.stage(effects.batch, applied.writes)
-            effects.wakes.extend(wake.ref for wake in applied.wakes)
+            effects.wakes.extend(wake.path for wake in applied.wakes)
             if waiting is not None:
                 effects.completions.append((waiting[ordinal].token, applied.outcome))
 

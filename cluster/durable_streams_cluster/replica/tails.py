@@ -2,37 +2,27 @@
 
 from collections.abc import Callable, Iterable
 
-from durable_streams_cluster.streams.meta import StreamRef
-
 
 class Tails:
-    """Callbacks by stream. Register first, then look: between the two no wake can fall through."""
+    """Callbacks by path. Register first, then look: between the two no wake can fall through."""
 
     def __init__(self) -> None:
-        self._waiting: dict[StreamRef, dict[object, Callable[[], None]]] = {}
+        self._waiting: dict[str, dict[object, Callable[[], None]]] = {}
 
-    def register(self, ref: StreamRef, token: object, wake: Callable[[], None]) -> None:
-        """Call ``wake`` at every move of ``ref`` until ``remove``."""
-        self._waiting.setdefault(ref, {})[token] = wake
+    def register(self, path: str, token: object, wake: Callable[[], None]) -> None:
+        """Call ``wake`` at every move of ``path`` until ``remove``."""
+        self._waiting.setdefault(path, {})[token] = wake
 
-    def remove(self, ref: StreamRef, token: object) -> None:
+    def remove(self, path: str, token: object) -> None:
         """Forget a registration; not an error when it is not there."""
-        waiting = self._waiting.get(ref)
+        waiting = self._waiting.get(path)
         if waiting is not None:
             waiting.pop(token, None)
             if not waiting:
-                del self._waiting[ref]
+                del self._waiting[path]
 
-    def wake(self, refs: Iterable[StreamRef]) -> None:
+    def wake(self, paths: Iterable[str]) -> None:
         """These streams moved: each of their watchers is called once, however often they moved in the turn."""
-        for ref in dict.fromkeys(refs):
-            for callback in tuple(self._waiting.get(ref, {}).values()):
+        for path in dict.fromkeys(paths):
+            for callback in tuple(self._waiting.get(path, {}).values()):
                 callback()
-
-    def watched(self, ref: StreamRef) -> bool:
-        """Whether anybody waits for ``ref``."""
-        return ref in self._waiting
-
-    def wake_all(self) -> None:
-        """Every watcher looks again: the node drains."""
-        self.wake(tuple(self._waiting))

@@ -1,6 +1,7 @@
 """The disk's thread: syncs block, so they run here, one at a time, while the loop goes on."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -24,10 +25,17 @@ class Disk:
         """Make every earlier write durable (and then start a memtable flush); ``done`` is called on the loop."""
         self._jobs.put((then_flush, done))
 
-    def close(self) -> None:
-        """End the thread after what is queued."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """End the thread after what is queued; blocks, for ``timeout_s`` at most.
+
+        Returns:
+            Whether the thread ended. If not, a sync hangs and holds the store: leave the store open and let the process
+            end, which does not wait for this thread.
+
+        """
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -39,4 +47,5 @@ class Disk:
                     self._kv.flush()
             except BaseException as error:
                 failure = error
-            self._loop.call_soon_threadsafe(done, failure)
+            with contextlib.suppress(RuntimeError):  # The loop is closed: ``close`` gave up, and nobody listens.
+                self._loop.call_soon_threadsafe(done, failure)

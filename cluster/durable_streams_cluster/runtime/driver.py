@@ -5,6 +5,7 @@ disk's pace makes the batches, and an idle node answers after one sync.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import cast
@@ -53,8 +54,11 @@ class Driver:
         self._scheduled = False
         self._busy = False
         """A sync is under way, or a refused batch waits: no turn may run."""
-        self._stalled = False
+        self._held: Effects | None = None
+        """What the store refused for now: admission is closed until it takes it."""
+        self._held_since_ms = 0
         self._draining = False
+        self._closed = False
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
@@ -88,7 +92,7 @@ class Driver:
             raise Unavailable("this node has failed and is stopping")
         if self._draining:
             raise ShuttingDown("this node is shutting down")
-        if self._stalled:
+        if self._held is not None:
             raise Overloaded("the store is busy writing out what it has; nothing was stored")
         if self._inflight_bytes and self._inflight_bytes + size > self._limits.max_inflight_bytes:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
@@ -103,14 +107,29 @@ class Driver:
         return future
 
     async def drain(self) -> None:
-        """Refuse new proposals and wait for those in flight to be answered."""
+        """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
+
+        A last entry keeps the cluster time that passed since the one before, if anything counts on it.
+        """
         self._draining = True
-        if self._waiting and self.failure is None:
+        self.stamp()
+        if not self._quiet():
             self._idle = self._loop.create_future()
-            await self._idle
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle, self._limits.drain_timeout_s)
+
+    def stamp(self) -> None:
+        """Put the present cluster time into the log, if a stream's window counts on it.
+
+        What is not in the log is lost at a restart: a node that is idle and restarted again and again would never see
+        the end of any window.
+        """
+        if self.failure is None and self._held is None and self.replica.stamp(self.now()):
+            self._kick()
 
     def close(self) -> None:
-        """End the disk's thread; the store itself stays open."""
+        """No more turns; end the disk's thread. The store itself stays open."""
+        self._closed = True
         self._disk.close()
 
     @property
@@ -131,12 +150,13 @@ class Driver:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._busy or self.failure is not None:
+        if self._busy or self._closed or self.failure is not None:
             return
         try:
             self._carry_out(self.replica.turn(self.now()))
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
+        self._check_idle()
 
     def _carry_out(self, effects: Effects) -> None:
         if effects.batch:
@@ -146,15 +166,17 @@ class Driver:
             except WriteStalled:
                 self._stall(effects)
                 return
+        self._held = None
         self._metrics.turns += 1
         self.replica.written()
+        for event in effects.events:
+            log.info("%s leads group %d in term %d", event.node, self.replica.group.id, event.term)
         for token, outcome in effects.completions:
             future = self._released(token)
             if not future.done():
                 future.set_result(outcome)
         if effects.wakes:
             self.tails.wake(effects.wakes)
-        self._check_idle()
         flush = self._kv.flush_due()
         if effects.must_sync or flush:
             self._busy = True
@@ -165,7 +187,7 @@ class Driver:
 
     def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:
         if failure is not None:
-            self._fail(failure)
+            self.fail(failure)
             return
         self._busy = False
         self._metrics.wal_syncs += 1
@@ -181,13 +203,21 @@ class Driver:
         self._waiting -= 1
         return future
 
+    def _quiet(self) -> bool:
+        """Whether nothing waits, and no turn or sync is due or under way."""
+        return self.failure is not None or not (self._waiting or self._busy or self._scheduled)
+
     def _check_idle(self) -> None:
-        if self._idle is not None and not self._waiting and not self._idle.done():
+        if self._idle is not None and not self._idle.done() and self._quiet():
             self._idle.set_result(None)
 
     def give_up_overdue(self) -> None:
         """Answer whoever has waited longer than ``Limits.proposal_timeout_s``: not stored, or nobody knows."""
-        withdrawn, unknown = self.replica.give_up(self._clock.steady_ms() - int(self._limits.proposal_timeout_s * 1000))
+        timeout_ms = int(self._limits.proposal_timeout_s * 1000)
+        withdrawn, unknown = self.replica.give_up(self._clock.steady_ms() - timeout_ms)
+        if self._held is not None and self._clock.steady_ms() - self._held_since_ms > timeout_ms:
+            unknown += [token for token, _ in self._held.completions]
+            self._held.completions.clear()
         for token in withdrawn:
             _raise_in(self._released(token), Unavailable("the disk does not answer; nothing was stored"))
         for token in unknown:
@@ -208,23 +238,24 @@ class Driver:
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""
-        if not self._stalled:
+        if self._held is None:
             log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
-        self._stalled = self._busy = True
+            self._held_since_ms = self._clock.steady_ms()
+        self._held, self._busy = effects, True
         self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
     def _retry(self, effects: Effects) -> None:
-        self._stalled = self._busy = False
+        self._busy = False
         try:
             self._carry_out(effects)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         if not self._busy:
             self._kick()
 
-    def _fail(self, error: BaseException) -> None:
-        """Nothing is answered any more: what was in flight may or may not be stored."""
+    def fail(self, error: BaseException) -> None:
+        """End the node. Nothing is answered any more: what was in flight may or may not be stored."""
         if self.failure is None:
             self.failure = (
                 error if isinstance(error, StorageError) else StorageError(f"{type(error).__name__}: {error}")

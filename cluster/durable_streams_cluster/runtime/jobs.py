@@ -15,6 +15,8 @@ from durable_streams_cluster.streams.outcomes import Outcome
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
+STAMP_S = 10.0
+"""How much cluster time a killed node may lose: sliding windows end so much later, never earlier."""
 PER_ROUND = 500
 """Streams looked at in one round of each index: a burst of deadlines never crowds out appends."""
 
@@ -31,8 +33,13 @@ class Jobs:
 
     async def run(self) -> None:
         """For ever, until cancelled."""
-        # Two loops: while the disk hangs, the second waits for what only the first one ends.
-        await asyncio.gather(self._overdue(), self._expiry())
+        # Loops of their own: while the disk hangs, the second waits for what only the first one ends.
+        await asyncio.gather(self._overdue(), self._expiry(), self._stamps())
+
+    async def _stamps(self) -> None:
+        while True:
+            await asyncio.sleep(STAMP_S)
+            self._driver.stamp()
 
     async def _overdue(self) -> None:
         while True:

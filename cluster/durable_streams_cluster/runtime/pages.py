@@ -3,7 +3,7 @@
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import StreamRef
 
-_Key = tuple[StreamRef, int, int, bool]
+PageKey = tuple[StreamRef, int, int, bool]
 
 
 class PageCache:
@@ -12,21 +12,25 @@ class PageCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._pages: dict[_Key, tuple[Page, int]] = {}
+        self._pages: dict[PageKey, tuple[Page, int]] = {}
 
-    def get(self, key: _Key) -> Page | None:
+    def get(self, key: PageKey) -> Page | None:
         """A page made earlier."""
         found = self._pages.get(key)
         return found[0] if found is not None else None
 
-    def put(self, key: _Key, page: Page) -> None:
-        """Keep a page; the oldest give way. What is larger than an eighth of the bound is not kept."""
+    def put(self, key: PageKey, page: Page) -> None:
+        """Keep a page; the oldest give way. What is larger than half of the bound is not kept."""
         # The encoded forms (SSE, base64) of a page weigh up to about twice its bytes more.
         weight = 3 * sum(map(len, page.bodies)) + 512
-        if weight > self._max_bytes // 8:
+        if weight > self._max_bytes // 2:
             return
+        self._drop(key)
         while self._bytes + weight > self._max_bytes:
-            _, old = self._pages.pop(next(iter(self._pages)))
-            self._bytes -= old
+            self._drop(next(iter(self._pages)))
         self._pages[key] = (page, weight)
         self._bytes += weight
+
+    def _drop(self, key: PageKey) -> None:
+        if key in self._pages:
+            self._bytes -= self._pages.pop(key)[1]

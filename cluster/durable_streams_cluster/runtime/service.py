@@ -1,13 +1,15 @@
 """``api.Streams`` served here: expiry before everything, reads from the committed state, writes through the driver."""
 
 import asyncio
+from collections.abc import Generator
 from typing import Self
 
 from durable_streams_cluster.api import BadOffset, From, OffsetGone, Page, ReadRejected
-from durable_streams_cluster.errors import Unavailable
+from durable_streams_cluster.errors import Overloaded, StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.pages import PageCache
+from durable_streams_cluster.runtime.pages import PageCache, PageKey
 from durable_streams_cluster.streams import lifetime, reading
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
@@ -35,6 +37,7 @@ class LocalStreams:
         self._group = driver.replica.group
         self._view = self._group.store.committed
         self._pages = PageCache(PAGE_CACHE_BYTES)
+        self._making: dict[PageKey, asyncio.Future[Page]] = {}
         self._renewed: dict[StreamRef, int] = {}
         """Reads of streams with a TTL since their last recorded touch: cluster time (ms). Only the leader's memory."""
 
@@ -63,8 +66,11 @@ class LocalStreams:
 
     def expire_if_due(self, path: str) -> asyncio.Future[Outcome] | None:
         """Propose the end of the stream at ``path`` when its time is up; None when it is not."""
-        ref = self._view.find(path)
-        meta = self._view.meta(ref) if ref is not None else None
+        try:
+            ref = self._view.find(path)
+            meta = self._view.meta(ref) if ref is not None else None
+        except StorageError as error:
+            raise self._failed(error) from error
         if ref is None or meta is None or meta.deleted or not self._is_due(ref, meta):
             return None
         self._renewed.pop(ref, None)
@@ -80,11 +86,25 @@ class LocalStreams:
 
     async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
         """See ``api.Streams``."""
-        found = await self._living(path)
+        try:
+            found = await self._living(path)
+        except StorageError as error:
+            raise self._failed(error) from error
         return found[1] if isinstance(found, tuple) else found
 
     async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
         """See ``api.Streams``."""
+        try:
+            return await self._read(path, at)
+        except StorageError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: StorageError) -> Unavailable:
+        """A store that cannot be read is as bad as one that cannot be written: the process ends."""
+        self._driver.fail(error)
+        return Unavailable("this node has failed and is stopping")
+
+    async def _read(self, path: str, at: Offset | From) -> Page | ReadRejected:
         found = await self._living(path)
         if isinstance(found, tuple) and found[1].ttl_s is not None and await self._renew(path, *found):
             found = await self._living(path)
@@ -102,18 +122,43 @@ class LocalStreams:
             return OffsetGone()
         if place is reading.Place.BEYOND_TAIL or start.position == meta.tail:
             return _empty(ref, meta, start)
-        key = (ref, start.position, meta.tail, meta.closed)
-        page = self._pages.get(key)
-        if page is None:
-            page = await self._make_page(ref, meta, start)
-            self._pages.put(key, page)
-        return page
+        return await self._page(ref, meta, start)
 
     def watch(self, path: str) -> "LocalWatch":
         """See ``api.Streams``."""
-        return LocalWatch(self._driver, self._view.find(path))
+        return LocalWatch(self._driver.tails, path)
 
-    async def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
+    async def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
+        """The page from ``start`` on: kept from before, made now, or being made for somebody else."""
+        key = (ref, start.position, meta.tail, meta.closed)
+        page = self._pages.get(key)
+        if page is not None:
+            return page
+        making = self._making.get(key)
+        if making is None:
+            slices = self._make_page(ref, meta, start)
+            try:
+                next(slices)
+            except StopIteration as made:  # the usual case: small enough to be made at once
+                fresh: Page = made.value
+                self._pages.put(key, fresh)
+                return fresh
+            making = self._making[key] = asyncio.ensure_future(self._go_on_making(key, slices))
+        return await asyncio.shield(making)
+
+    async def _go_on_making(self, key: PageKey, slices: Generator[None, None, Page]) -> Page:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                next(slices)
+        except StopIteration as made:
+            page: Page = made.value
+            self._pages.put(key, page)
+            return page
+        finally:
+            del self._making[key]
+
+    def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Generator[None, None, Page]:
         bodies: list[bytes] = []
         size, end = 0, start.position
         for record in reading.records(self._view, ref, meta, start.position):
@@ -125,7 +170,7 @@ class LocalStreams:
             if size >= self._limits.max_read_bytes:
                 break
             if len(bodies) % SLICE_RECORDS == 0:
-                await asyncio.sleep(0)
+                yield
         page = _empty(ref, meta, start)
         page.bodies = bodies
         page.next = meta.offset_at(end)
@@ -179,30 +224,33 @@ class LocalStreams:
         if cluster_ms - meta.touched_at < lifetime.coalesce_ms(meta):
             self._renewed[ref] = cluster_ms
             return False
+        try:
+            touched = self._driver.propose(Touch(path, ref.id), COMMAND_BYTES)
+        except Overloaded:
+            self._renewed[ref] = cluster_ms  # recorded by a later read; what is stored is still read meanwhile
+            return False
         self._renewed.pop(ref, None)
-        await self._driver.propose(Touch(path, ref.id), COMMAND_BYTES)
+        await touched
         return True
 
 
 class LocalWatch:
     """See ``api.Watch``."""
 
-    __slots__ = ("_driver", "_future", "_moved", "_ref")
+    __slots__ = ("_future", "_moved", "_path", "_tails")
 
-    def __init__(self, driver: Driver, ref: StreamRef | None) -> None:
-        self._driver = driver
-        self._ref = ref
+    def __init__(self, tails: Tails, path: str) -> None:
+        self._tails = tails
+        self._path = path
         self._moved = False
         self._future: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        if self._ref is not None:
-            self._driver.tails.register(self._ref, self, self.wake)
+        self._tails.register(self._path, self, self.wake)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._ref is not None:
-            self._driver.tails.remove(self._ref, self)
+        self._tails.remove(self._path, self)
 
     def wake(self) -> None:
         """See ``api.Watch``."""

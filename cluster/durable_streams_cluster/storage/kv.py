@@ -80,6 +80,10 @@ class KvView(Protocol):
         """The value of ``key``, or None."""
         ...
 
+    def has(self, family: Family, key: bytes) -> bool:
+        """Whether ``key`` is there. Its value, which may be large, is not copied; a store on disk may yet read it."""
+        ...
+
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.
 

@@ -151,6 +151,15 @@ class MemoryKv:
         self._check()
         return self._tables[family].get(key)
 
+    def has(self, family: Family, key: bytes) -> bool:
+        """Whether ``key`` is there.
+
+        Raises:
+            StorageError: the store is closed.
+
+        """
+        return self.get(family, key) is not None
+
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.
 

@@ -40,9 +40,9 @@ _PROPERTIES: Final = {
 class RocksKv:
     """A ``Kv`` in a data directory, which it holds until ``close``.
 
-    ``write``, ``get`` and ``scan`` are the loop's, ``sync`` and ``flush`` the disk thread's. After any failure but
-    ``WriteStalled`` every call raises ``StorageError``: what is on disk is unknown, and only the recovery at the next
-    open finds out.
+    ``write``, ``get``, ``has`` and ``scan`` are the loop's, ``sync`` and ``flush`` the disk thread's. After any failure
+    but ``WriteStalled`` every call raises ``StorageError``: what is on disk is unknown, and only the recovery at the
+    next open finds out.
     """
 
     def __init__(
@@ -122,6 +122,31 @@ class RocksKv:
             raise self._fail("get", error) from error
         return value
 
+    def has(self, family: Family, key: bytes) -> bool:
+        """Whether ``key`` is there; holds up the process as ``get`` does, but does not copy the value.
+
+        Measured with values of 16 MiB: 2 µs against 18 ms in a memtable, 1.7 ms against 2.6 in a table file, whose
+        block is read either way. With values of 100 bytes it is 1 µs slower than ``get``.
+
+        Raises:
+            CorruptData: the block that holds it, or would, is damaged.
+            StorageError: the store failed or is closed.
+
+        """
+        if self._fault is not None:
+            self._refuse()
+        # The least key behind it: the cursor stops there, however many deleted ones follow. This frame keeps it.
+        end = key + b"\0"
+        try:
+            cursor = self._families[family].iter(_read_options(end))
+            cursor.seek(key)
+        except Exception as error:
+            raise self._fail("has", error) from error
+        if cursor.valid():
+            return bool(cursor.key() == key)
+        self._check_cursor(cursor, "has")
+        return False
+
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.
 
@@ -136,13 +161,9 @@ class RocksKv:
             self._refuse()
         if start >= end:
             return iter(())
-        options = ReadOptions()
-        # No lower bound: set_iterate_lower_bound sets the upper one (0.3.29).
-        options.set_iterate_upper_bound(end)
-        options.set_background_purge_on_iterator_cleanup(True)
         try:
             # Made here, not in the generator, whose body starts only at the first ``next``: the view is as of now.
-            cursor = self._families[family].iter(options)
+            cursor = self._families[family].iter(_read_options(end))
             if reverse:
                 cursor.seek_to_last()
             else:
@@ -277,7 +298,8 @@ class RocksKv:
         return found
 
     # RocksDB gets the address of the bytes of ``end``, and rocksdict does not keep them: a cursor that outlives them
-    # compares with whatever comes to be there (measured: 50 wrong scans of 50). The generators' frames keep them.
+    # compares with whatever comes to be there (measured: 50 wrong scans of 50). The frames of ``has`` and of the
+    # generators keep them.
     # Cursors are walked by hand: RdictItems costs half as much, and takes a damaged block for the end of the range.
 
     def _forward(self, cursor: RdictIter, _end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -295,11 +317,11 @@ class RocksKv:
             cursor.prev()
         self._check_cursor(cursor)
 
-    def _check_cursor(self, cursor: RdictIter) -> None:
+    def _check_cursor(self, cursor: RdictIter, call: str = "scan") -> None:
         try:
             cursor.status()
         except Exception as error:
-            raise self._fail("scan", error) from error
+            raise self._fail(call, error) from error
 
     def _sync(self, *, record: bool) -> int:
         if self._fault is not None:
@@ -329,6 +351,15 @@ class RocksKv:
 
     def _refuse(self) -> NoReturn:
         raise StorageError(self._fault)
+
+
+def _read_options(end: bytes) -> ReadOptions:
+    """For a cursor that stops before ``end``, which the caller keeps as long as the cursor."""
+    options = ReadOptions()
+    # No lower bound: set_iterate_lower_bound sets the upper one (0.3.29).
+    options.set_iterate_upper_bound(end)
+    options.set_background_purge_on_iterator_cleanup(True)
+    return options
 
 
 def _release(directory: DataDir, durable: DurableTurn | None) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from durable_streams_cluster.ids import GroupId
+from durable_streams_cluster.limits import KIB
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.codecs import AppliedState
 from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
@@ -36,8 +37,9 @@ CACHED = 20_000
 _DATA = Family.DATA
 FEW_KEYS = 128
 """A stream with at most this many keys is deleted key by key."""
+FEW_BYTES = 256 * KIB
+"""A stream with more data of its own is not even read to count its keys: reading holds up the loop."""
 
-_ProducerKey = tuple[StreamRef, str]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -50,6 +52,36 @@ class Due(NamedTuple):
     ref: StreamRef
 
 
+class _ProducerCache:
+    """At most ``CACHED`` producer states, by stream: a stream is forgotten in the time its own take."""
+
+    def __init__(self) -> None:
+        self._streams: dict[StreamRef, dict[str, ProducerState]] = {}
+        self._count = 0
+
+    def get(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
+        states = self._streams.get(ref)
+        return states.get(producer_id) if states is not None else None
+
+    def put(self, ref: StreamRef, producer_id: str, state: ProducerState) -> None:
+        """Keep ``state``, dropping the oldest one of the stream that was put to longest ago."""
+        states = self._streams.pop(ref, None) or {}
+        if states.pop(producer_id, None) is not None:
+            self._count -= 1
+        states[producer_id] = state
+        self._streams[ref] = states
+        self._count += 1
+        if self._count > CACHED:
+            oldest, states = next(iter(self._streams.items()))
+            del states[next(iter(states))]
+            self._count -= 1
+            if not states:
+                del self._streams[oldest]
+
+    def forget(self, ref: StreamRef) -> None:
+        self._count -= len(self._streams.pop(ref, ()))
+
+
 class StreamReader:
     """The committed side: a ``StreamView`` over what is written."""
 
@@ -60,7 +92,7 @@ class StreamReader:
         self._slots: dict[str, int] = {}
         self._paths: dict[str, StreamRef] = {}
         self._metas: dict[StreamRef, StreamMeta] = {}
-        self._producers: dict[_ProducerKey, ProducerState] = {}
+        self._producers = _ProducerCache()
         value = kv.get(_DATA, keys.group_state(group))
         self.applied = codecs.decode_applied(value) if value is not None else AppliedState()
 
@@ -98,12 +130,13 @@ class StreamReader:
 
     def producer(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
         """See ``StreamView``."""
-        state = self._producers.get((ref, producer_id))
+        state = self._producers.get(ref, producer_id)
         if state is None:
             value = self._kv.get(_DATA, keys.producer(ref.slot, self._epoch, ref.id, producer_id))
             if value is None:
                 return None
-            state = _bounded(self._producers, (ref, producer_id), codecs.decode_producer(value))
+            state = codecs.decode_producer(value)
+            self._producers.put(ref, producer_id, state)
         return state
 
     def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
@@ -116,13 +149,13 @@ class StreamReader:
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""
-        return self._kv.get(_DATA, keys.record(ref.slot, self._epoch, ref.id, position)) is not None
+        return self._kv.has(_DATA, keys.record(ref.slot, self._epoch, ref.id, position))
 
     def remember(
         self,
         paths: Mapping[str, StreamRef | None],
         metas: Mapping[StreamRef, StreamMeta | None],
-        producers: Mapping[_ProducerKey, ProducerState],
+        producers: Mapping[StreamRef, Mapping[str, ProducerState]],
     ) -> None:
         """Take over what a turn has written, None meaning that it is gone."""
         for path, ref in paths.items():
@@ -130,15 +163,19 @@ class StreamReader:
             if ref is not None:
                 _bounded(self._paths, path, ref)
         for ref, meta in metas.items():
-            old = self._metas.pop(ref, None)
+            self._metas.pop(ref, None)
             if meta is not None:
                 _bounded(self._metas, ref, meta)
-            elif old is not None and old.producers:
-                for pair in [pair for pair in self._producers if pair[0] == ref]:
-                    del self._producers[pair]
-        for pair, state in producers.items():
-            self._producers.pop(pair, None)
-            _bounded(self._producers, pair, state)
+            else:
+                self._producers.forget(ref)
+        for ref, states in producers.items():
+            for producer_id, state in states.items():
+                self._producers.put(ref, producer_id, state)
+
+    def has_windows(self) -> bool:
+        """Whether any stream has a TTL, so that cluster time matters to somebody."""
+        start, end = keys.due_range(False, keys.MAX_U64)
+        return next(iter(self._kv.scan(_DATA, start, end)), None) is not None
 
     def due(self, *, wall: bool, until_ms: int, limit: int, after: Due | None = None) -> list[Due]:
         """At most ``limit`` streams whose expiry entry is due, oldest first, beginning behind ``after``."""
@@ -165,7 +202,7 @@ class StreamStore:
         self._applied = self.committed.applied
         self._paths: dict[str, StreamRef | None] = {}
         self._metas: dict[StreamRef, StreamMeta | None] = {}
-        self._producers: dict[_ProducerKey, ProducerState] = {}
+        self._producers: dict[StreamRef, dict[str, ProducerState]] = {}
         self._records: dict[StreamRef, list[Record]] = {}
 
     # ------------------------------------------------------------------------------------------------- StreamView
@@ -188,7 +225,8 @@ class StreamStore:
 
     def producer(self, ref: StreamRef, producer_id: str) -> ProducerState | None:
         """See ``StreamView``."""
-        return self._producers.get((ref, producer_id)) or self.committed.producer(ref, producer_id)
+        staged = self._producers.get(ref)
+        return (staged and staged.get(producer_id)) or self.committed.producer(ref, producer_id)
 
     def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
         """See ``StreamView``."""
@@ -221,7 +259,7 @@ class StreamStore:
                     key = keys.record(ref.slot, self._epoch, ref.id, record.end)
                     batch.put(_DATA, key, codecs.encode_record(at, record.body))
                 case PutProducer(ref, producer_id, state):
-                    self._producers[ref, producer_id] = state
+                    self._producers.setdefault(ref, {})[producer_id] = state
                 case PutPath(path, ref):
                     self._paths[path] = ref
                     batch.put(_DATA, keys.path(ref.slot, self._epoch, path), keys.stream_id_value(ref.id))
@@ -241,9 +279,10 @@ class StreamStore:
         for ref, meta in self._metas.items():
             if meta is not None:
                 batch.put(_DATA, keys.meta(ref.slot, self._epoch, ref.id), codecs.encode_meta(meta))
-        for (ref, producer_id), state in self._producers.items():
-            key = keys.producer(ref.slot, self._epoch, ref.id, producer_id)
-            batch.put(_DATA, key, codecs.encode_producer(state))
+        for ref, states in self._producers.items():
+            for producer_id, state in states.items():
+                key = keys.producer(ref.slot, self._epoch, ref.id, producer_id)
+                batch.put(_DATA, key, codecs.encode_producer(state))
         self._applied = AppliedState(index, term, cluster_ms, self._applied.group)
         batch.put(_DATA, keys.group_state(self._group), codecs.encode_applied(self._applied))
 
@@ -259,18 +298,19 @@ class StreamStore:
         batch.delete(_DATA, keys.path(ref.slot, self._epoch, meta.path))
         batch.delete(_DATA, keys.listing(meta.path, self._epoch))
         start, end = keys.stream_range(ref.slot, self._epoch, ref.id)
-        few = list(islice(self._kv.scan(_DATA, start, end), FEW_KEYS + 1))
-        if len(few) > FEW_KEYS or ref in self._records:
+        # Records staged in this turn are in the batch, where a scan does not see them; metas and producers are not yet.
+        by_range = ref in self._records or meta.tail - meta.own_start > FEW_BYTES
+        few = [] if by_range else [key for key, _ in islice(self._kv.scan(_DATA, start, end), FEW_KEYS + 1)]
+        if by_range or len(few) > FEW_KEYS:
             batch.delete_range(_DATA, start, end)
         else:
             # A range tombstone costs every later reader of its neighbourhood; a small stream is deleted key by key.
-            for key, _ in few:
+            for key in few:
                 batch.delete(_DATA, key)
         self._paths[meta.path] = None
         self._metas[ref] = None
         self._records.pop(ref, None)
-        for key_of in [pair for pair in self._producers if pair[0] == ref]:
-            del self._producers[key_of]
+        self._producers.pop(ref, None)
 
 
 def _bounded(cache: dict[K, V], key: K, value: V) -> V:

@@ -1,7 +1,7 @@
 """What can happen to streams: the commands of the replicated log, as values.
 
 A command says *what was asked*; time comes separately (``Stamp``), set once by the leader, so that every replica
-decides alike. The numbers (``tag``) and the order of fields are the stored format (``storage.command_codec``):
+decides alike. The numbers (``tag``) and the order of fields are the stored format (``storage.codecs``):
 never reuse a tag, add fields only at the end and with a default.
 
 Reserved tags: 20 Pin, 21 Unpin, 22 Abandon (forks across groups), 23 Trim (retention).

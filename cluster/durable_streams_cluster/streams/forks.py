@@ -63,10 +63,14 @@ def remove(view: StreamView, ref: StreamRef, meta: StreamMeta) -> tuple[bool, li
 
     """
     if meta.forks > 0:
-        return True, [*_unschedule(ref, meta), PutMeta(ref, replace(meta, deleted=True, expiry_due=None))], [Wake(ref)]
+        return (
+            True,
+            [*_unschedule(ref, meta), PutMeta(ref, replace(meta, deleted=True, expiry_due=None))],
+            [Wake(meta.path)],
+        )
     writes: list[Write] = []
     floor = view.group_state().generation_floor
-    wakes = [Wake(ref)]
+    wakes = [Wake(meta.path)]
     while True:
         writes += [*_unschedule(ref, meta), DropStream(ref, meta)]
         floor = max(floor, meta.generation)

@@ -137,7 +137,7 @@ def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
     writes.append(PutMeta(ref, meta))
     epoch, seq = (command.producer.epoch, command.producer.seq) if command.producer is not None else (None, None)
     outcome = Appended(meta.tail_offset, meta.closed, epoch, seq)
-    return Applied(outcome, writes, (Wake(ref),))
+    return Applied(outcome, writes, (Wake(meta.path),))
 
 
 def _append_to_closed(meta: StreamMeta, command: Append) -> Outcome:

@@ -1,6 +1,6 @@
 """What is known of a stream besides its data, and the pure rules on it.
 
-The order of fields is the stored format (``storage.stream_codec``): add only at the end, with a default.
+The order of fields is the stored format (``storage.codecs``): add only at the end, with a default.
 """
 
 import msgspec

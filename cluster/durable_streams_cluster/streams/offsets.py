@@ -10,7 +10,7 @@ import re
 import msgspec
 
 MAX_PART = 10**16 - 1
-_FORM = re.compile(r"([0-9]{1,16})_([0-9]{1,16})")
+_FORM = re.compile(r"([0-9]{16})_([0-9]{16})")
 
 
 class Offset(msgspec.Struct, frozen=True, array_like=True):
@@ -31,10 +31,10 @@ def parse(text: str) -> Offset:
     """Read an offset that this system minted.
 
     Raises:
-        ValueError: not of the form ``digits_digits`` with at most 16 digits each; the sentinels are not offsets.
+        ValueError: not of the form ``digits_digits`` with 16 digits each; the sentinels are not offsets.
 
     """
     match = _FORM.fullmatch(text)
     if match is None:
-        raise ValueError("an offset is two groups of digits joined by '_', as an earlier response gave it")
+        raise ValueError("an offset is two groups of 16 digits joined by '_', as an earlier response gave it")
     return Offset(int(match[1]), int(match[2]))

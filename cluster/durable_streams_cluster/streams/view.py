@@ -113,6 +113,6 @@ Write = PutGroup | PutPath | PutMeta | PutRecord | PutProducer | MoveExpiry | Dr
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """Whoever waits for ``ref`` should look again; carries no data, so slow readers hold nothing."""
+    """Whoever waits for the stream at ``path`` should look again; carries no data, so slow readers hold nothing."""
 
-    ref: StreamRef
+    path: str
