@@ -51,7 +51,7 @@ class Limits:
     # All requests.
     max_connections: int = 10_000
     max_inflight_bytes: int = 64 * MIB
-    max_pending_proposals: int = 50_000
+    max_pending_proposals: int = 20_000
     # Reads.
     max_read_bytes: int = MIB
     """A response is cut at the append boundary after this many bytes; one larger append still comes whole."""

@@ -43,15 +43,15 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         kv = MemoryKv()
     else:
         kv = await asyncio.to_thread(RocksKv.open, Path(config.data_dir), memory_budget=config.limits.memory_budget)
+    node = Node(config, kv)
     try:
-        node = Node(config, kv)
         await node.start(on_ready)
-        try:
-            await node.until(stopping)
-        finally:
-            await node.stop()
+        await node.until(stopping)
     finally:
-        kv.close()
+        if await node.stop():
+            kv.close()
+        else:
+            log.error("the disk does not answer; what was acknowledged is stored")
 
 
 class Node:
@@ -97,8 +97,13 @@ class Node:
         if self._driver.failure is not None:
             raise self._driver.failure
 
-    async def stop(self) -> None:
-        """Not ready; live reads end with a control event; what is in flight is finished; then the listeners close."""
+    async def stop(self) -> bool:
+        """Not ready; live reads end with a control event; what is in flight is finished; then the listeners close.
+
+        Returns:
+            Whether the disk has ended too, so that the store can be closed.
+
+        """
         self._draining = True
         self.app.drain()
         if self._driver.failure is None:
@@ -108,7 +113,7 @@ class Node:
             self._jobs.cancel()
         await self._http.stop()
         await self._ops.stop()
-        self._driver.close()
+        return await asyncio.to_thread(self._driver.close)
 
     def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
         if not jobs.cancelled() and (error := jobs.exception()) is not None:

@@ -61,7 +61,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "sse-lifetime", "60s", "TIME", _LIMITS, "how long one live=sse response lasts before it reconnects", "duration"
     ),
-    Setting("max-append-bytes", "16MiB", "SIZE", _LIMITS, "the largest body of one append", "size"),
+    Setting("max-append-bytes", "16MiB", "SIZE", _LIMITS, "the largest body of one append, at most 64MiB", "size"),
     Setting("memory-budget", "512MiB", "SIZE", _LIMITS, "for the block cache, memtables and bytes in flight", "size"),
     Setting("log.format", "text", "text|json", _OTHER, "lines for people, or one JSON object a line", flag=False),
     Setting("log.level", "info", "LEVEL", _OTHER, "debug, info, warning or error", flag=False),

@@ -127,10 +127,10 @@ class Driver:
         if self.failure is None and self._held is None and self.replica.stamp(self.now()):
             self._kick()
 
-    def close(self) -> None:
-        """No more turns; end the disk's thread. The store itself stays open."""
+    def close(self) -> bool:
+        """No more turns; end the disk's thread. False when the disk hangs: then the store cannot be closed either."""
         self._closed = True
-        self._disk.close()
+        return self._disk.close()
 
     @property
     def waiting(self) -> int:

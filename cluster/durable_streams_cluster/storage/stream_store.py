@@ -35,7 +35,7 @@ CACHED = 20_000
 """Decoded values kept of each kind; about 1 KiB each."""
 
 _DATA = Family.DATA
-FEW_KEYS = 128
+FEW_KEYS = 64
 """A stream with at most this many keys is deleted key by key."""
 FEW_BYTES = 256 * KIB
 """A stream with more data of its own is not even read to count its keys: reading holds up the loop."""
