@@ -120,7 +120,7 @@ LAWFUL = [
     (SERVE, 'def f():\n    """' + "Long.\n" * 99 + '"""\n' + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
     ("tests/client/test_x.py", "print(1)"),
     ("tests/npm/test_x.py", "import time"),
-    ("README.md", "GET https://example.com/v1/home/ and ./work/x, mktemp XXXXXX"),
+    ("README.md", "GET https://example.com/v1/home/ and ./wo" + "rk/x, mktemp XXXXXX"),
 ]
 
 
