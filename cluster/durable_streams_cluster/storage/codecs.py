@@ -1,7 +1,7 @@
 """Stored values to bytes and back. Each begins with a format number; old numbers stay readable for ever.
 
 Bodies are msgpack arrays of the frozen structs they hold, fields in order, unions by integer tag: 0.1 µs to write and
-0.3 µs to read a command, a tenth of protobuf. Fields are only ever added at the end, with a default; a tag or format
+0.3 µs to read a command. Fields are only ever added at the end, with a default; a tag or format
 that this build does not know stops it (``CorruptData``): it never skips what it cannot apply.
 """
 
