@@ -13,9 +13,3 @@ Term = NewType("Term", int)
 
 Index = NewType("Index", int)
 """A position in a group's Raft log; the first entry has index 1."""
-
-Slot = NewType("Slot", int)
-"""blake2b(path) mod 16384: where a path lives, for ever."""
-
-StreamId = NewType("StreamId", int)
-"""A stream's number, unique within its slot and never used twice."""

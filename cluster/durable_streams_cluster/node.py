@@ -74,6 +74,8 @@ class Node:
         self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
         self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
         self.metrics.proposals_pending = lambda: self._driver.waiting
+        if isinstance(kv, RocksKv):
+            self.metrics.store = lambda: {} if self._driver.failure is not None else kv.properties()
         self.metrics.servers.update(http=self._http, ops=self._ops)
         self._chores = Jobs(self._driver, self.streams, clock, self.metrics)
         self._jobs: asyncio.Task[None] | None = None

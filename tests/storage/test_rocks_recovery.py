@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +31,6 @@ from tests.storage.crashes import (
     write,
     zero_page_after,
 )
-
-
-@pytest.fixture
-def clock() -> Hand:
-    return Hand()
-
-
-@pytest.fixture
-def kv(tmp_path: Path, clock: Hand) -> Iterator[RocksKv]:
-    store = reopen(tmp_path / "kv", clock)
-    yield store
-    store.close()
-
 
 # --- Crashes
 

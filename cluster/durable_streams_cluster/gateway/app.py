@@ -20,7 +20,7 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.commands import Delete
 from durable_streams_cluster.streams.meta import StreamMeta
-from durable_streams_cluster.streams.outcomes import TypeMismatch
+from durable_streams_cluster.streams.outcomes import Appended, TypeMismatch
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -147,8 +147,9 @@ class GatewayApp:
             outcome = await self._streams.append(command)
         except ClusterError as error:
             return status.refused(error, command.producer, plain_append=command.producer is None)
-        self._metrics.appends += 1
-        self._metrics.append_bytes += len(body)
+        if isinstance(outcome, Appended) and command.body and not outcome.duplicate:
+            self._metrics.appends += 1
+            self._metrics.append_bytes += len(body)
         return status.of(outcome, append=command)
 
     async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
@@ -163,7 +164,18 @@ class GatewayApp:
         """Decode here, or in a thread what is large: other requests go on between two slices of it."""
         if len(body) <= DECODED_HERE:
             return decode(*args)
-        return await asyncio.to_thread(decode, *args)
+        # A thread is waited for, so bodies could gather before it: they count as long as they are held here.
+        self._hold(len(body))
+        try:
+            return await asyncio.to_thread(decode, *args)
+        finally:
+            self._buffered -= len(body)
+
+    def _hold(self, size: int) -> None:
+        """Count ``size`` more bytes of bodies, or refuse them; the caller takes them off again."""
+        if self._buffered and self._buffered + size > self._limits.max_inflight_bytes:
+            raise Overloaded("too many bytes of requests are arriving; nothing was stored")
+        self._buffered += size
 
     async def _rejects_first(self, path: str, headers: Headers) -> Response | None:
         """What an append is told before its body is looked at (PROTOCOL 5.2): missing, closed, another type."""
@@ -188,18 +200,16 @@ class GatewayApp:
             return first
         chunks = [first]
         held = len(first)
-        self._buffered += held
+        self._hold(held)
         try:
             async with asyncio.timeout(self._limits.body_timeout_s):
                 while message["type"] == "http.request" and message.get("more_body", False):
                     message = await receive()
                     chunk: bytes = message.get("body", b"")
+                    self._hold(len(chunk))
                     held += len(chunk)
-                    self._buffered += len(chunk)
                     if held > limit:
                         raise _too_large(limit)
-                    if self._buffered > self._limits.max_inflight_bytes:
-                        raise Overloaded("too many bytes of requests are arriving; nothing was stored")
                     chunks.append(chunk)
         except TimeoutError:
             raise BadRequest("body", "did not arrive in time", status=408, code="body_timeout") from None

@@ -9,7 +9,7 @@ No label ever holds a stream's name or anything else a client chooses: a series 
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Protocol
 
@@ -88,6 +88,8 @@ class Metrics:
         self.event_loop_lag_seconds = Histogram(LAG_BUCKETS_S)
         self.inflight_bytes: Callable[[], int] = lambda: 0
         self.proposals_pending: Callable[[], int] = lambda: 0
+        self.store: Callable[[], Mapping[str, int]] = dict
+        """Sizes of the store, by name."""
         self.servers: dict[str, Connections] = {}
         """HTTP servers by listener name, for their connections."""
         self.registry = CollectorRegistry(auto_describe=False)
@@ -127,6 +129,8 @@ class _Collector(Collector):
         yield _gauge("proposals_pending", "Proposals without an outcome yet.", [((), metrics.proposals_pending())])
         lag = metrics.event_loop_lag_seconds
         yield _histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", lag)
+        for name, number in sorted(metrics.store().items()):
+            yield _gauge(f"store_{name}", "Of the store on disk: " + name.replace("_", " ") + ".", [((), number)])
         yield from self._servers()
 
     def _servers(self) -> Iterator[Metric]:

@@ -1,7 +1,8 @@
 """The Raft core: a machine without clock, disk or network (thesis chapter 3).
 
 This build runs groups of one voter: an election is one durable vote for oneself, and an entry commits when this node's
-own disk holds it. The interface does not change when groups grow; ``Ready`` then also carries messages.
+own disk holds it. What is here stays as it is when groups grow: messages between nodes then come in by ``step`` and
+leave with ``Ready``.
 """
 
 from enum import Enum

@@ -279,7 +279,7 @@ class RocksKv:
                 _release(self._directory, self._durable)
 
     def properties(self) -> dict[str, int]:
-        """Sizes in bytes, and counts, for metrics.
+        """Sizes in bytes, and a count of memtables, for metrics.
 
         Raises:
             StorageError: the store failed or is closed.
@@ -287,7 +287,7 @@ class RocksKv:
         """
         if self._fault is not None:
             self._refuse()
-        found = {"sync_count": self.sync_count, "wal_bytes": 0, "unflushed_bytes": self._unflushed}
+        found = {"wal_bytes": 0, "unflushed_bytes": self._unflushed}
         with os.scandir(self._directory.db) as files:
             for file in files:
                 if file.name.endswith(".log"):
