@@ -115,7 +115,7 @@ def filled(kv: RocksKv, streams: int = 4, each: int = 40) -> None:
 
 def flushed(kv: RocksKv) -> None:
     kv.flush()
-    for family in kv._families:
+    for family in (*kv._families, kv._database):
         family.flush(True)  # the memtables that ``flush`` began to write out are written
 
 
