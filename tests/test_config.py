@@ -10,6 +10,7 @@ from durable_streams_cluster.config import Config, Member
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import BATCH_SLACK_BYTES, MAX_BATCH_BYTES, MAX_INFLIGHT_BYTES, MIB, Limits
+from durable_streams_cluster.policies import parse_policies
 from durable_streams_cluster.settings import SETTINGS, Address, parse_address, parse_duration, parse_size
 
 
@@ -58,7 +59,7 @@ def test_precedence(flags: dict[str, str], environ: dict[str, str], file: str | 
 
 def test_every_setting_has_one_name_in_four_spellings() -> None:
     for setting in SETTINGS:
-        text = {"switch": "true", "duration": "7s", "size": "40MiB"}.get(setting.kind, setting.default)
+        text = {"switch": "true", "duration": "7s", "size": "64MiB"}.get(setting.kind, setting.default)
         if not text:
             continue
         section, _, name = setting.key.rpartition(".")
@@ -67,6 +68,19 @@ def test_every_setting_has_one_name_in_four_spellings() -> None:
         loaded = [load({setting.key: text}), load({}, {setting.env: text}), load({}, {}, file)]
         one, *others = [(config.limits, config.listen, config.log, config.in_memory) for config in loaded]
         assert all(other == one for other in others), setting.key
+
+
+def test_prefixes_are_tables_in_the_file_and_text_elsewhere() -> None:
+    text = "logs/ retain-age=7d retain-bytes=1GiB, * ttl=30d"
+    file = '[prefixes."logs/"]\nretain-age = "7d"\nretain-bytes = "1GiB"\n[prefixes."*"]\nttl = "30d"\n'
+    configs = [
+        load({"prefixes": text}),
+        load({}, {"DURABLE_STREAMS_PREFIXES": text}),
+        load({}, {}, file),
+        load({}, {}, f'prefixes = "{text}"'),
+    ]
+    assert [config.policies for config in configs] == [parse_policies(text)] * 4
+    assert load({}, {}, configs[2].to_toml()).policies == configs[2].policies
 
 
 def test_no_setting_has_a_name_that_kubernetes_injects() -> None:
@@ -261,9 +275,12 @@ ANYONE = {"allow-unauthenticated": "true"}
         ({"max-append-bytes": "67108865"}, "max-append-bytes (flag --max-append-bytes): 67108865 bytes are too many"),
         (
             {"max-append-bytes": "60MiB", "memory-budget": "100MiB"},
-            "max-append-bytes (flag --max-append-bytes): 62914560 bytes need a memory-budget of 125829120",
+            "max-append-bytes (flag --max-append-bytes): 62914560 bytes need a memory-budget of 251658240",
         ),
-        ({"memory-budget": "16MiB"}, "max-append-bytes (default): 16777216 bytes need a memory-budget of 33554432"),
+        (
+            {"memory-budget": "16MiB"},
+            "memory-budget (flag --memory-budget): 16777216 bytes are too few: at least 64MiB",
+        ),
         ({"sse-lifetime": "60"}, "sse-lifetime (flag --sse-lifetime): '60' is not a duration"),
     ],
 )
@@ -279,6 +296,8 @@ def test_rules(flags: dict[str, str], message: str) -> None:
         ("in-memory = 'yes'", "file node.toml: in-memory must be true or false, not 'yes'"),
         ("long-poll-timeout = 30", "file node.toml: long-poll-timeout must be a string, not 30"),
         ("max-append-bytes = true", 'file node.toml: max-append-bytes must be a string like "16MiB", not True'),
+        ("[prefixes]\na = 1", "file node.toml: prefixes must be tables like [prefixes.\"logs/\"], not {'a': 1}"),
+        ("prefixes.a.ttl = 'x'", "prefixes (file node.toml): 'a': ttl: 'x' is not a duration"),
         ("join = [1]", "file node.toml: join must be a string or an array of strings, not [1]"),
         ("node = ", "file node.toml: not TOML: "),
         ("node = 'a'\nnode = 'b'", "file node.toml: not TOML: "),
@@ -308,7 +327,13 @@ def test_a_listener_for_everyone_when_that_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("append", "budget", "inflight"),
-    [("16MiB", "512MiB", 64 * MIB), ("64MiB", "4GiB", 64 * MIB), ("16MiB", "64MiB", 32 * MIB), ("1", "2", 1)],
+    [
+        ("16MiB", "512MiB", 512 * MIB // 12),
+        ("64MiB", "4GiB", MAX_INFLIGHT_BYTES),
+        ("16MiB", "64MiB", 16 * MIB),
+        ("1", "64MiB", 64 * MIB // 12),
+        ("64MiB", "512MiB", 64 * MIB),
+    ],
 )
 def test_bytes_in_flight_follow(append: str, budget: str, inflight: int) -> None:
     limits = load({"max-append-bytes": append, "memory-budget": budget}).limits

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.limits import MAX_APPEND_BYTES, MAX_INFLIGHT_BYTES, MIB, Limits
+from durable_streams_cluster.limits import MAX_APPEND_BYTES, MIB, MIN_MEMORY_BUDGET, Limits, MemoryShares
 from durable_streams_cluster.policies import Policies, parse_policies
 from durable_streams_cluster.settings import (
     BY_KEY,
@@ -319,19 +319,21 @@ def _membership(values: _Values, node: NodeId, in_memory: bool) -> tuple[tuple[M
 
 
 def _limits(values: _Values) -> Limits:
-    """Return the limits given. Bytes in flight follow: they hold the largest append, in half the budget at most."""
+    """Return the limits given. Bytes in flight follow from the budget, and hold the largest append."""
     limits = Limits()
     append = values.get("max-append-bytes", parse_size)
     budget = values.get("memory-budget", parse_size)
     if append > MAX_APPEND_BYTES:
         bound = f"{MAX_APPEND_BYTES // MIB}MiB ({MAX_APPEND_BYTES} bytes)"
         values.refuse("max-append-bytes", f"{append} bytes are too many: it can be set to {bound} at most")
-    if append * 2 > budget:
-        values.refuse("max-append-bytes", f"{append} bytes need a memory-budget of {append * 2}, and it is {budget}")
+    if budget < MIN_MEMORY_BUDGET:
+        values.refuse("memory-budget", f"{budget} bytes are too few: at least {MIN_MEMORY_BUDGET // MIB}MiB")
+    if append * 4 > budget:
+        values.refuse("max-append-bytes", f"{append} bytes need a memory-budget of {append * 4}, and it is {budget}")
     return replace(
         limits,
         max_append_bytes=append,
-        max_inflight_bytes=min(max(limits.max_inflight_bytes, append), MAX_INFLIGHT_BYTES, budget // 2),
+        max_inflight_bytes=max(MemoryShares.of(budget).inflight_bytes, append),
         memory_budget=budget,
         long_poll_timeout_s=values.get("long-poll-timeout", parse_duration),
         sse_lifetime_s=values.get("sse-lifetime", parse_duration),

@@ -35,6 +35,38 @@ BATCH_SLACK_BYTES = 64 * MIB
 MAX_INFLIGHT_BYTES = (MAX_BATCH_BYTES - BATCH_SLACK_BYTES) // 2
 """A turn may write the entries of everything in flight, and apply as much that was in flight before."""
 
+DEFAULT_MEMORY_BUDGET = 512 * MIB
+MIN_MEMORY_BUDGET = 64 * MIB
+"""What is fixed beside the shares needs about as much."""
+MIN_FLUSH_BYTES = 4 * MIB
+MAX_FLUSH_BYTES = 128 * MIB
+"""Bytes in memtables at which the store writes them out, at least and at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShares:
+    """How a memory budget is divided, in bytes.
+
+    A quarter is RocksDB's block cache. Memtables take up to four times ``flush_bytes``: two that are written out, and
+    one that may grow to twice its size while they are (``storage.rocks`` refuses writes then). A byte in flight is held
+    up to three times: as the request's body, in the log entry, and as the record. The rest is for what is decoded or
+    encoded and kept for the next reader, and for responses that were not taken yet.
+    """
+
+    cache_bytes: int
+    flush_bytes: int
+    inflight_bytes: int
+
+    @classmethod
+    def of(cls, budget: int) -> "MemoryShares":
+        """Divide ``budget`` (bytes)."""
+        return cls(
+            cache_bytes=budget // 4,
+            flush_bytes=min(max(budget // 12, MIN_FLUSH_BYTES), MAX_FLUSH_BYTES),
+            inflight_bytes=min(budget // 12, MAX_INFLIGHT_BYTES),
+        )
+
+
 MAX_APPEND_BYTES = 64 * MIB
 """The most that ``Limits.max_append_bytes`` may be set to."""
 
@@ -56,7 +88,7 @@ class Limits:
     idle_timeout_s: float = 75.0
     # All requests.
     max_connections: int = 10_000
-    max_inflight_bytes: int = 64 * MIB
+    max_inflight_bytes: int = MemoryShares.of(DEFAULT_MEMORY_BUDGET).inflight_bytes
     max_pending_proposals: int = 20_000
     # Reads.
     max_read_bytes: int = MIB
@@ -67,8 +99,8 @@ class Limits:
     write_timeout_s: float = 30.0
     """A reader that takes nothing for this long is disconnected."""
     # The store.
-    memory_budget: int = 512 * MIB
-    """Covers the block cache, the memtables and bytes in flight."""
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+    """Covers the block cache, the memtables and bytes in flight: see ``MemoryShares``."""
     proposal_timeout_s: float = 15.0
     """An operation whose outcome is not known after this long is answered so; the disk hangs, or no leader is found."""
     drain_timeout_s: float = 10.0
@@ -77,7 +109,7 @@ class Limits:
         assert 0 < self.max_append_bytes <= self.max_inflight_bytes, "one append must fit in what may be in flight"
         assert self.max_append_bytes <= MAX_APPEND_BYTES, "one append must leave room for others in a write"
         assert 2 * self.max_inflight_bytes + BATCH_SLACK_BYTES <= MAX_BATCH_BYTES, "a turn must fit in one write"
-        assert self.max_inflight_bytes * 4 <= self.memory_budget * 2, "bytes in flight must fit the memory budget"
+        assert self.max_inflight_bytes * 4 <= self.memory_budget, "bytes in flight must fit the memory budget"
         assert self.max_target_bytes <= self.max_header_bytes
         assert self.sse_keepalive_s <= 15.0, "issue contract: keep-alives of at most 15 s"
         assert self.long_poll_timeout_s > 0

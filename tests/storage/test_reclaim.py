@@ -109,8 +109,8 @@ def filled(kv: RocksKv, streams: int = 4, each: int = 40) -> None:
             batch = WriteBatch()
             batch.put(DATA, bytes([stream, number]), os.urandom(64 * KIB))
             kv.write(batch)
-    kv.sync()
-    flushed(kv)
+        kv.sync()
+        flushed(kv)
 
 
 def flushed(kv: RocksKv) -> None:

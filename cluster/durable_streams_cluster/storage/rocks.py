@@ -17,7 +17,7 @@ from rocksdict import WriteBatch as RocksBatch
 
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import CorruptData, StorageError
-from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.limits import MemoryShares
 from durable_streams_cluster.storage.data_dir import DataDir
 from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.reclaim import MARK, File, Range, Waiting, joined, mark_key, mark_value, read_mark
@@ -77,13 +77,16 @@ class RocksKv:
         """Syncs of the write-ahead log that were really done."""
 
     @classmethod
-    def open(cls, path: Path, *, memory_budget: int, flush_bytes: int = 64 * MIB, clock: Clock | None = None) -> Self:
+    def open(
+        cls, path: Path, *, memory_budget: int, flush_bytes: int | None = None, clock: Clock | None = None
+    ) -> Self:
         """Open the store in the directory ``path``, made when it is not there.
 
         Args:
             path: the data directory.
-            memory_budget: bytes for everything; a quarter becomes RocksDB's block cache.
-            flush_bytes: bytes in memtables at which ``flush_due`` says so. At four times as many, writes are refused.
+            memory_budget: bytes for everything, divided by ``MemoryShares``.
+            flush_bytes: bytes in memtables at which ``flush_due`` says so; by default what the budget gives. At twice
+                as many, writes are refused.
             clock: says when ``durable-turn`` is due.
 
         Raises:
@@ -92,12 +95,14 @@ class RocksKv:
             StorageError: the directory or the database cannot be used.
 
         """
+        shares = MemoryShares.of(memory_budget)
+        flush_bytes = flush_bytes or shares.flush_bytes
         assert 0 < flush_bytes * 8 <= WRITE_BUFFER, "RocksDB must never reach the size at which it switches by itself"
         directory = DataDir.open(path)
         durable = None
         try:
             durable = DurableTurn.open(directory.durable_turn, directory.db)
-            database, turn = open_checked(directory.db, Setup(memory_budget), durable.turn)
+            database, turn = open_checked(directory.db, Setup(shares.cache_bytes), durable.turn)
             if turn != durable.turn:
                 durable.record(turn)  # recovery wrote it into table files
             return cls(directory, durable, database, turn, flush_bytes, clock or SystemClock())
@@ -189,7 +194,7 @@ class RocksKv:
         """
         if self._fault is not None:
             self._refuse()
-        if self._unflushed >= 4 * self._flush_bytes:
+        if self._unflushed >= 2 * self._flush_bytes:
             raise WriteStalled(f"{self._unflushed} bytes wait for a flush")
         # Never waited for: a flush blocks, and this is the loop's thread.
         if not self._gate.acquire(blocking=False):

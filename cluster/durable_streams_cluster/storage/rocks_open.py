@@ -42,13 +42,13 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What decides the options: the memory budget in bytes. The block cache is one, shared by all families."""
+    """What decides the options: the bytes of the block cache, which all families share."""
 
-    memory_budget: int
+    cache_bytes: int
 
     def open(self, path: Path, mode: DBRecoveryMode, *, read_only: bool = False, wal_dir: Path | None = None) -> Rdict:
         """Open RocksDB at ``path``; whatever it says against it is an ``Exception``."""
-        cache = Cache(self.memory_budget // 4)
+        cache = Cache(self.cache_bytes)
         options = _database_options(mode)
         if wal_dir is not None:
             options.set_wal_dir(str(wal_dir))
@@ -261,7 +261,8 @@ def _log_options(cache: Cache | None) -> Options:
     """Raft's log, and the turn numbers: written, rarely read, deleted soon; not worth compressing."""
     options = Options(raw_mode=True)
     options.set_write_buffer_size(WRITE_BUFFER)
-    options.set_max_write_buffer_number(6)
+    # One that is written to and two that are written out (``MemoryShares``); a flush waits for the older of them.
+    options.set_max_write_buffer_number(3)
     # A flush waits rather than bring level 0 to the slowdown mark, and all syncing waits behind it.
     options.set_level_zero_file_num_compaction_trigger(4)
     options.set_level_zero_slowdown_writes_trigger(40)
