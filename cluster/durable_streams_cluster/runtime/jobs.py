@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.errors import ClusterError, StorageError
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import COMMAND_BYTES, LocalStreams
@@ -54,6 +54,8 @@ class Jobs:
             await asyncio.sleep(INTERVAL_S)
             try:
                 await self.expire()
+            except StorageError as error:
+                self._driver.fail(error)
             except ClusterError as error:
                 log.info("expiry waits: %s", error)
 

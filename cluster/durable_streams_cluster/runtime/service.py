@@ -239,8 +239,10 @@ class LocalStreams:
         except Overloaded:
             self._renewed[ref] = cluster_ms  # recorded by a later read; what is stored is still read meanwhile
             return False
-        self._renewed.pop(ref, None)
         await touched
+        # Only now: had it failed, earlier reads would have lost their renewal with it.
+        if self._renewed.get(ref, 0) <= cluster_ms:
+            self._renewed.pop(ref, None)
         return True
 
 
