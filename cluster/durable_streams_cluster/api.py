@@ -54,6 +54,8 @@ class Page(msgspec.Struct):
     expires_at_ms: int | None
     encoded: dict[str, bytes]
     """Forms of the bodies made by readers, kept for the next reader of the same page."""
+    after_cr: bool = False
+    """Of text: the page begins with a line feed, right behind a carriage return: one line end in two appends."""
 
 
 class Listed(msgspec.Struct, frozen=True):

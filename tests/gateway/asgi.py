@@ -55,6 +55,11 @@ class Exchange:
         """The client closes the connection."""
         self._gone.set()
 
+    def cut(self) -> None:
+        """The server dies; an answer that was under way never comes."""
+        if self._task is not None:
+            self._task.cancel()
+
     async def _receive(self) -> dict[str, Any]:
         if self._chunks:
             chunk = self._chunks.pop(0)

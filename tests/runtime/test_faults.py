@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,8 +14,8 @@ from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime import jobs as jobs_module
 from durable_streams_cluster.runtime.jobs import Jobs
 from durable_streams_cluster.storage.kv import Family
-from durable_streams_cluster.streams.commands import Delete
-from tests.runtime.world import StallingKv, World, alive, append, create, settle, simulate, started
+from durable_streams_cluster.streams.commands import Append, Delete
+from tests.runtime.world import StallingKv, World, alive, append, content, create, settle, simulate, started
 
 
 class UnreadableKv(StallingKv):
@@ -24,6 +25,11 @@ class UnreadableKv(StallingKv):
         if self.broken:
             raise StorageError("block checksum mismatch in 000012.sst")
         return super().get(family, key)
+
+    def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        if self.broken:
+            raise StorageError("block checksum mismatch in 000012.sst")
+        return super().scan(family, start, end, reverse=reverse)
 
 
 @pytest.mark.parametrize("operation", ["read", "head", "append"])
@@ -133,5 +139,97 @@ def test_draining_keeps_the_time_that_passed() -> None:
         assert await alive(again, "s"), "a new leader gives a tenth more"
         await asyncio.sleep(2)
         assert not await alive(again, "s")
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("stage", ["the entry", "what it does"])
+def test_a_stall_that_ends_in_a_failure_acknowledges_and_shows_nothing(stage: str) -> None:
+    async def main() -> None:
+        world = await started()
+        await world.streams.create(create("s"))
+        world.disk.hold = stage == "what it does"
+        if stage == "the entry":
+            world.kv.stalls = 3
+        appended = asyncio.ensure_future(world.streams.append(append("s")))
+        closed = asyncio.ensure_future(world.streams.append(Append("s", None, b"", True, None, None)))
+        with world.streams.watch("s") as watch:
+            await settle()
+            if stage == "what it does":
+                world.kv.stalls = 3
+                world.disk.release()
+                await settle()
+            assert await content(world, "s") == b""
+            world.kv.broken = True
+            assert not await watch.wait(1), "nobody is told"
+        assert len(world.fatal) == 1
+        assert not appended.done()
+        assert not closed.done()
+        with pytest.raises(Unavailable):
+            await world.streams.head("s")
+        await world.driver.drain()
+        for task in (appended, closed):
+            task.cancel()
+
+    simulate(main)
+
+
+def test_a_node_that_was_closed_during_a_stall_tries_nothing_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        world = await started(limits=Limits(drain_timeout_s=1.0))
+        await world.streams.create(create("s"))
+        world.kv.stalls = 1_000_000
+        appended = asyncio.ensure_future(world.streams.append(append("s")))
+        await settle()
+        await world.driver.drain()
+        world.driver.close()
+        world.kv.close()
+        world.kv.stalls = 0
+        await asyncio.sleep(1)
+        assert not world.fatal
+        appended.cancel()
+
+    simulate(main)
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+
+def test_a_read_that_fails_takes_back_no_earlier_renewal() -> None:
+    async def main() -> None:
+        world = await started()
+        for path in ("s", "other"):
+            await world.streams.create(create(path, ttl_s=100 if path == "s" else None))
+        await asyncio.sleep(9)
+        assert isinstance(await world.streams.read("s", From.NOW), Page), "renewed in memory until 109 s"
+        await asyncio.sleep(41)
+        world.disk.hold = True
+        held = asyncio.ensure_future(world.streams.append(append("other")))
+        await settle()
+        failing = asyncio.ensure_future(world.streams.read("s", From.NOW))
+        await asyncio.sleep(world.limits.proposal_timeout_s + 1)
+        world.driver.give_up_overdue()
+        with pytest.raises(Unavailable):
+            await failing
+        with pytest.raises(OutcomeUnknown):
+            await held
+        world.disk.release()
+        await settle()
+        await asyncio.sleep(108 - 9 - 41 - world.limits.proposal_timeout_s - 1)
+        assert await alive(world, "s")
+        await asyncio.sleep(1)
+        assert not await alive(world, "s")
+
+    simulate(main)
+
+
+def test_an_expiry_index_that_cannot_be_read_ends_the_node() -> None:
+    """An idle node would else go on for ever, and tell nobody."""
+
+    async def main() -> None:
+        world = await started(UnreadableKv())
+        chores = asyncio.ensure_future(Jobs(world.driver, world.streams, world.clock, world.metrics).run())
+        world.kv.broken = True
+        await asyncio.sleep(2)
+        assert len(world.fatal) == 1
+        chores.cancel()
 
     simulate(main)

@@ -93,6 +93,7 @@ class SimulatedDisk:
             self._held.append((done, then_flush))
             return
         self.syncs += 1
+        self._kv.sync()
         self.flushes += then_flush
         self._loop.call_soon(done, self.failure)
 

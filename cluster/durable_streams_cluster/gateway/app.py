@@ -20,7 +20,7 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.commands import Delete
 from durable_streams_cluster.streams.meta import StreamMeta
-from durable_streams_cluster.streams.outcomes import Appended, TypeMismatch
+from durable_streams_cluster.streams.outcomes import Appended
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -148,7 +148,8 @@ class GatewayApp:
         try:
             outcome = await self._streams.append(command)
         except ClusterError as error:
-            return status.refused(error, command.producer, plain_append=command.producer is None)
+            plain_append = command.producer is None and bool(command.body)
+            return status.refused(error, command.producer, plain_append=plain_append)
         if isinstance(outcome, Appended) and command.body and not outcome.duplicate:
             self._metrics.appends += 1
             self._metrics.append_bytes += len(body)
@@ -184,9 +185,10 @@ class GatewayApp:
         meta = await self._streams.head(path)
         if not isinstance(meta, StreamMeta):
             return status.of_read(meta)
+        producer = h.producer(headers, self._limits)
         if meta.closed:
-            return status.closed(meta.tail_offset, h.producer(headers, self._limits))
-        return None if meta.is_json else status.of(TypeMismatch(expected=meta.content_type))
+            return status.closed(meta.tail_offset, producer)
+        return None if meta.is_json else status.type_mismatch(meta.content_type, producer)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, chunked or not, bounded in bytes, in time, and in what all requests hold together."""

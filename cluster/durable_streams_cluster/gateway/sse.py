@@ -26,13 +26,16 @@ def encode(page: Page) -> Iterator[None]:
     """Make the page's ``data`` event, once for all its readers, in slices: the caller may let others run in between.
 
     CR, LF and CRLF all end a line of an event stream (WHATWG HTML 9.2.5), so each line gets its own field. A parser
-    drops one space after the colon: a line that begins with a space gets one more to lose.
+    drops one space after the colon: a line that begins with a space gets one more to lose. A CRLF that two appends
+    share is one line end: the page before has ended the line, and a page that is nothing else has no event.
     """
     if page.is_json:
         payload = b"[" + b",".join(page.bodies) + b"]"
     else:
         payload = page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies)
-    parts = [b"event: data\ndata:"]
+    if page.after_cr:
+        payload = payload[1:]
+    parts = [b"event: data\ndata:"] if payload else []
     binary = is_binary(page.content_type)
     at, begins_line = 0, True
     while at < len(payload):
@@ -49,7 +52,8 @@ def encode(page: Page) -> Iterator[None]:
             begins_line = lines[-1:] == b"\n"
         at = end
         yield
-    parts.append(b"\n\n")
+    if parts:
+        parts.append(b"\n\n")
     page.encoded["sse"] = b"".join(parts)
 
 

@@ -81,8 +81,9 @@ def bad_request(error: BadRequest) -> Response:
 def refused(error: ClusterError, producer: Producer | None = None, *, plain_append: bool = False) -> Response:
     """What this node cannot do now.
 
-    503 says: certainly not stored. After an unknown outcome, producers and idempotent methods get 504 and may ask
-    again; a plain append gets 409, because official clients resend after 5xx and would store it twice.
+    503 says: certainly not stored. After an unknown outcome, producers and what is idempotent (a close without a body
+    too) get 504 and may ask again; a plain append gets 409, because official clients resend after 5xx and would store
+    it twice.
     """
     if isinstance(error, Overloaded):
         return problem(429, "overloaded", str(error), (integer(b"retry-after", error.retry_after_s),))
@@ -158,10 +159,11 @@ def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) ->
         case StreamClosed(at):
             return closed(at, append.producer if append is not None else None)
         case TypeMismatch(expected):
-            return problem(409, "content_type_mismatch", f"the stream holds {expected}", field="Content-Type")
+            return type_mismatch(expected, append.producer if append is not None else None)
         case SeqRegression(last):
-            shown = last.decode("latin-1")
-            return problem(409, "sequence_regression", f"Stream-Seq must be above {shown!r}", field="Stream-Seq")
+            message = f"Stream-Seq must be above {last.decode('latin-1')!r}"
+            batch = final(append.producer if append is not None else None)
+            return problem(409, "sequence_regression", message, batch, field="Stream-Seq")
         case OffsetMismatch(at):
             headers = (next_offset(at), offset_tag(at))
             return problem(412, "offset_mismatch", f"the stream ends at {at}, not at If-Match", headers)
@@ -169,7 +171,8 @@ def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) ->
             return problem(413, "stream_full", f"this stream may hold {max_bytes} bytes; nothing was stored")
         case TooManyProducers(most):
             message = f"{most} producers have written to this stream, the most it remembers: use one of their ids"
-            return problem(409, "too_many_producers", message, field="Producer-Id")
+            batch = final(append.producer if append is not None else None)
+            return problem(409, "too_many_producers", message, batch, field="Producer-Id")
         case ProducerFenced(epoch):
             header = (integer(b"producer-epoch", epoch),)
             return problem(403, "producer_fenced", f"epoch {epoch} of this producer was seen", header, epoch=epoch)
@@ -209,9 +212,21 @@ def _absent(outcome: NotFound | SoftDeleted, *, creating: bool) -> Response:
 
 def closed(at: Offset, producer: Producer | None) -> Response:
     """An append to a closed stream, which ends at ``at``."""
-    headers = [CLOSED, next_offset(at)]
-    if producer is not None:
-        # Without these the official client reads "expected 0" and resends in a tight loop, for ever.
-        seq = producer.seq
-        headers += [integer(b"producer-expected-seq", seq), integer(b"producer-received-seq", seq)]
-    return problem(409, "stream_closed", "this stream is closed", tuple(headers))
+    headers = (CLOSED, next_offset(at), *final(producer))
+    return problem(409, "stream_closed", "this stream is closed", headers)
+
+
+def type_mismatch(expected: str, producer: Producer | None) -> Response:
+    """An append of another content type than the stream's, ``expected``."""
+    message = f"the stream holds {expected}"
+    return problem(409, "content_type_mismatch", message, final(producer), field="Content-Type")
+
+
+def final(producer: Producer | None) -> tuple[Header, ...]:
+    """What a 409 that is no gap tells a producer: it is about this very batch, and sending it again is of no use.
+
+    Without these the official client reads "expected 0" and resends in a tight loop, for ever.
+    """
+    if producer is None:
+        return ()
+    return integer(b"producer-expected-seq", producer.seq), integer(b"producer-received-seq", producer.seq)

@@ -263,6 +263,8 @@ class Driver:
         self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
     def _retry(self, effects: Effects) -> None:
+        if self._closed:
+            return
         self._busy = False
         try:
             self._carry_out(effects)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.errors import ClusterError, StorageError
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES
@@ -62,6 +62,8 @@ class Jobs:
             await asyncio.sleep(INTERVAL_S)
             try:
                 await chore()
+            except StorageError as error:
+                self._driver.fail(error)
             except ClusterError as error:
                 log.info("%s waits: %s", chore.__name__, error)
 

@@ -16,7 +16,7 @@ from durable_streams_cluster.runtime.pages import PageCache, PageKey
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES, Retention
 from durable_streams_cluster.streams import lifetime, reading
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
-from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
 
@@ -195,7 +195,10 @@ class LocalStreams:
     def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Generator[None, None, Page]:
         bodies: list[bytes] = []
         size, end = 0, start.position
+        after_cr = False
         for record in reading.records(self._view, ref, meta, start.position):
+            if not bodies and record.body[:1] == b"\n":  # asked now: after a pause the stream may be gone
+                after_cr = self._follows_cr(ref, meta, start)
             if bodies and size + len(record.body) > self._limits.max_read_bytes:
                 break
             bodies.append(record.body)
@@ -210,7 +213,14 @@ class LocalStreams:
         page.next = meta.offset_at(end)
         page.up_to_date = end == meta.tail
         page.closed = meta.closed and page.up_to_date
+        page.after_cr = after_cr
         return page
+
+    def _follows_cr(self, ref: StreamRef, meta: StreamMeta, at: Offset) -> bool:
+        """Whether the append that ends at ``at``, of a stream of text, ends with a carriage return."""
+        if at.position <= meta.head or not media_type(meta.content_type).startswith("text/"):
+            return False
+        return next(reading.records(self._view, ref, meta, at.position - 1)).body.endswith(b"\r")
 
     async def _living(self, path: str) -> tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted:
         self._check_serving()
@@ -263,8 +273,10 @@ class LocalStreams:
         except Overloaded:
             self._renewed[ref] = cluster_ms  # recorded by a later read; what is stored is still read meanwhile
             return False
-        self._renewed.pop(ref, None)
         await touched
+        # Only now: had it failed, earlier reads would have lost their renewal with it.
+        if self._renewed.get(ref, 0) <= cluster_ms:
+            self._renewed.pop(ref, None)
         return True
 
 
