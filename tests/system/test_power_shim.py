@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.server import ROOT
 from tests.system.power.shim import KILL, Kind, Rule, Shim
 
 
@@ -19,10 +20,9 @@ def fails(call, *arguments):
     except OSError as error:
         return errno.errorcode[error.errno]
 """
-    return subprocess.run(
-        [sys.executable, "-c", helpers + program],
-        cwd=shim.root, env=os.environ | shim.environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    environment = os.environ | shim.environment() | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", helpers + program]
+    return subprocess.run(command, cwd=shim.root, env=environment, capture_output=True, text=True, check=False)
 
 
 def make(tmp_path: Path, *, journal: bool = False) -> Shim:
