@@ -17,7 +17,7 @@ from rocksdict import WriteBatch as RocksBatch
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.storage.data_dir import DataDir
+from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
 from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
@@ -91,6 +91,9 @@ class RocksKv:
         try:
             durable = DurableTurn.open(directory.durable_turn, directory.db)
             database, turn = open_checked(directory.db, Setup(memory_budget), durable.turn)
+            # RocksDB makes ``db`` and syncs what is in it, not its name. At every open, for a start that was killed
+            # may have made a name here that it did not sync.
+            sync_directory(path)
             if turn != durable.turn:
                 durable.record(turn)  # recovery wrote it into table files
             return cls(directory, durable, database, turn, flush_bytes, clock or SystemClock())
