@@ -128,7 +128,24 @@ class Journal:
 def test_each_new_directory_is_synced_into_the_one_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(monkeypatch)
     make_directory(tmp_path / "a" / "b")
-    assert journal.events == [("fsync", tmp_path), ("fsync", tmp_path / "a")]
+    assert journal.events == [("fsync", tmp_path.parent), ("fsync", tmp_path), ("fsync", tmp_path / "a")]
+
+
+def test_one_that_is_there_is_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that was killed may have made it and come no further."""
+    journal = Journal(monkeypatch)
+    make_directory(tmp_path)
+    assert journal.events == [("fsync", tmp_path.parent)]
+
+
+def test_above_one_that_is_there_nothing_need_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(data_dir, "sync_directory", refuse)
+    make_directory(tmp_path)
+    with pytest.raises(PermissionError):
+        make_directory(tmp_path / "a")
 
 
 def test_a_file_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """What a store says of a directory that lost power or was damaged: all that was synced is there, or a refusal."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from rocksdict import Options, Rdict
 
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.storage.kv import WriteBatch
@@ -152,6 +154,40 @@ def test_a_missing_database_is_refused(kv: RocksKv, tmp_path: Path, clock: Hand)
     with pytest.raises(CorruptData, match="holds no database although turn 40 was synced"):
         reopen(path)
     assert not (path / "db").exists()
+
+
+def test_a_database_whose_making_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    """Killed between making the first column family and the second, and before any key."""
+    path = tmp_path / "kv"
+    reopen(path).close()
+    shutil.rmtree(path / "db")
+    options = Options(raw_mode=True)
+    options.create_missing_column_families(True)
+    Rdict(str(path / "db"), options, {"log": Options(raw_mode=True)}).close()
+    assert not list((path / "db").glob("*.sst"))
+    kv = reopen(path)
+    write(kv, 3)
+    kv.close()
+    kv = reopen(path)
+    assert turns(kv) == [1, 2, 3]
+    kv.close()
+
+
+def test_the_name_of_the_database_is_synced_at_every_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        if (tmp_path / "kv" / "db" / "CURRENT").exists():
+            synced.append(path)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    for _ in range(2):
+        synced.clear()
+        reopen(tmp_path / "kv").close()
+        assert tmp_path / "kv" in synced
 
 
 def test_a_damaged_table_file_is_an_error_and_not_an_end(tmp_path: Path) -> None:

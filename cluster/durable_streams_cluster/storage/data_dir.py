@@ -106,6 +106,10 @@ def make_directory(path: Path) -> None:
     while not above.exists():
         missing.append(above)
         above = above.parent
+    # The last one that is there may have been made by a start that was killed before it could sync the name.
+    if above.stat().st_dev == above.parent.stat().st_dev:
+        with contextlib.suppress(PermissionError):
+            sync_directory(above.parent)
     for each in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process was faster; the lock decides who stays
             each.mkdir(mode=0o750)

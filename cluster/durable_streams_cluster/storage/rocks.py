@@ -18,7 +18,7 @@ from rocksdict import WriteBatch as RocksBatch
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MemoryShares
-from durable_streams_cluster.storage.data_dir import DataDir
+from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
 from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.reclaim import MARK, File, Range, Waiting, joined, mark_key, mark_value, read_mark
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
@@ -103,6 +103,9 @@ class RocksKv:
         try:
             durable = DurableTurn.open(directory.durable_turn, directory.db)
             database, turn = open_checked(directory.db, Setup(shares.cache_bytes), durable.turn)
+            # RocksDB makes ``db`` and syncs what is in it, not its name. At every open, for a start that was killed
+            # may have made a name here that it did not sync.
+            sync_directory(path)
             if turn != durable.turn:
                 durable.record(turn)  # recovery wrote it into table files
             return cls(directory, durable, database, turn, flush_bytes, clock or SystemClock())

@@ -74,8 +74,11 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
     if not (path / "CURRENT").exists():
         if durable_turn:
             raise CorruptData(f"{path} holds no database although turn {durable_turn} was synced there. {NEXT_STEP}")
-        if any(path.glob("*.sst")) or any(wal.stat().st_size for wal in _wals(path)):
+        if _holds_data(path):
             raise CorruptData(f"{path / 'CURRENT'} is missing beside data. {NEXT_STEP}")
+        return _create(path, setup), 0
+    if not durable_turn and not _holds_data(path):
+        # The start that made it was killed before its first keys; column families may be missing.
         return _create(path, setup), 0
     _cut_endless(path, setup, durable_turn)
     mode, turn = _inspect(path, setup, durable_turn)
@@ -88,6 +91,11 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
         _write_first_turns(database)
     assert (found or 0) == turn, f"{path}: turn {found} when opened for writing, {turn} when opened for reading"
     return database, turn
+
+
+def _holds_data(path: Path) -> bool:
+    """Whether anything was ever stored: the first turns are in a table file before a database is used."""
+    return any(path.glob("*.sst")) or any(wal.stat().st_size for wal in _wals(path))
 
 
 def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:

@@ -59,25 +59,44 @@ class Rounds:
         self._random = random.Random(seed)
 
     def run(self, rounds: int, say: Callable[[str], None] = print) -> Report:
-        self.server.start()
+        self._begin()
         for number in range(rounds):
             begun = len(self.history.ops)
-            asyncio.run(self._load(number))
-            self._restart()
+            if self._running():
+                asyncio.run(self._load(number))
+                self._restart()
+            if not self._running():
+                break
             touched = {op.path for op in self.history.ops[begun:]}
             unknown = [op for op in self.history.ops[begun:] if op.outcome is Outcome.UNKNOWN]
             self.report.unknown.update(op.kind.value for op in unknown)
             asyncio.run(self._check(touched))
             self.report.rounds += 1
             done = len(self.history.ops) - begun
-            say(f"round {number}: {done} operations, {len(unknown)} unknown, {len(touched)} streams")
+            say(f"round {number}: {done} operations, {len(unknown)} unknown, {len(touched)} streams{self._remark()}")
             if self.report.wrong:
                 break
         else:
             self._restart()
-            asyncio.run(self._check({op.path for op in self.history.ops}))
+            if self._running():
+                asyncio.run(self._check({op.path for op in self.history.ops}))
         self.report.acknowledged = collections.Counter(self.history.count(Outcome.ACKED))
         return self.report
+
+    def _running(self) -> bool:
+        return self.server.process is not None and self.server.process.running
+
+    def _begin(self) -> None:
+        """Start for the first time."""
+        self.server.start()
+
+    def _remark(self) -> str:
+        """What else is to be said of the last round."""
+        return ""
+
+    def _ended(self) -> bool:
+        """Whether a server that ended before it was killed was meant to."""
+        return False
 
     async def _load(self, number: int) -> None:
         """All workers at once, until so many answers have come; then SIGKILL, at any moment of what is in flight."""
@@ -104,12 +123,14 @@ class Rounds:
         except TimeoutError:
             self.report.wrong.append(f"only {answers} of {target} answers came within {LOAD_LIMIT:g} s")
         finally:
+            broken = [f"a connection broke before the kill: {worker.broken}" for worker in workers if worker.broken]
+            self.report.wrong += [] if broken and self._ended() else broken
             self.server.kill()
         self.report.wrong += [wrong for worker in workers for wrong in worker.wrong]
 
     def _restart(self) -> None:
         """Start again on the same data; now and then the recovery is itself killed, at some moment of it."""
-        if self.server.process is not None and self.server.process.running:
+        if self._running():
             self.server.kill()
         while self._random.random() < 0.2:
             self.server.launch().kill_after(self._random.uniform(0.0, 1.0))

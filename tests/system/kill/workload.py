@@ -68,6 +68,8 @@ class Worker:
         self.number = number
         self.history, self.pool = shared
         self.wrong: list[str] = []
+        self.broken = ""
+        """How the connection ended before it was to."""
         self._random = random.Random(f"{seed}/{number}")
         self._label = f"{seed.replace('/', '-')}-{number}"
         self._count = 0
@@ -96,7 +98,7 @@ class Worker:
                 answered()
         except BrokenError as error:
             if not stopped.is_set():
-                self.wrong.append(f"a connection broke before the kill: {error}")
+                self.broken = str(error)
         finally:
             self._connection.close()
 
