@@ -145,7 +145,7 @@ def decode_list(query: bytes) -> ListRequest:
     try:
         for name, value in parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict"):
             if name not in ("prefix", "after", "limit"):
-                raise BadRequest(name, "is not a parameter of a list: there are prefix, after and limit")
+                raise BadRequest(name or "''", "is not a parameter of a list: there are prefix, after and limit")
             if name in asked:
                 raise BadRequest(name, "may be given only once")
             if paths.has_control(value):
