@@ -257,6 +257,9 @@ ANYONE = {"allow-unauthenticated": "true"}
         ({"public-url": "ftp://a"}, "public-url (flag --public-url): 'ftp://a' is not http(s)://"),
         ({"public-url": "http://u:p@a"}, "public-url (flag --public-url): 'http://u:p@a' is not http(s)://"),
         ({"public-url": "http://a:99999"}, "public-url (flag --public-url): "),
+        ({"public-url": "http://a/b c"}, "public-url (flag --public-url): 'http://a/b c' has a character"),
+        ({"public-url": "http://a/é"}, "public-url (flag --public-url): 'http://a/é' has a character"),
+        ({"public-url": 'http://a/"b"'}, "public-url (flag --public-url): "),
         ({"log.level": "loud"}, "log.level (flag --log.level): 'loud' is not one of debug, info"),
         ({"initial-cluster": "a:1"}, "initial-cluster (flag --initial-cluster): 'a:1' is not NAME=HOST"),
         ({"initial-cluster": "n1=a:1,n1=b:1"}, "initial-cluster (flag --initial-cluster): 'n1=b:1' repeats"),
@@ -301,11 +304,22 @@ def test_rules(flags: dict[str, str], message: str) -> None:
         ("join = [1]", "file node.toml: join must be a string or an array of strings, not [1]"),
         ("node = ", "file node.toml: not TOML: "),
         ("node = 'a'\nnode = 'b'", "file node.toml: not TOML: "),
+        ("join = " + "[" * 2_000, "file node.toml: not TOML: nested too deeply"),
+        ("max-append-bytes = " + "9" * 5_000, "file node.toml: not TOML: Exceeds the limit"),
+        (
+            "max-append-bytes = 0x" + "f" * 5_000,
+            'file node.toml: max-append-bytes must be a string like "16MiB", not this',
+        ),
+        ("log.format" + ".a" * 3_000 + " = 1", "file node.toml: log.format must be a string, not this"),
+        ("http = [" + "1," * 3_000 + "]", "file node.toml: http must be a string, not [1, 1,"),
+        ("[prefixes.'a/']\nttl = 0x" + "f" * 5_000, "file node.toml: prefixes must be tables"),
+        ("[prefixes.'a/']\nttl.a = 1", "file node.toml: prefixes must be tables"),
     ],
 )
 def test_types_in_the_file(file: str, message: str) -> None:
-    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+    with pytest.raises(ConfigError, match="^" + re.escape(message)) as refused:
         load({}, {}, file)
+    assert len(str(refused.value)) < 500, "the message repeats the file"
 
 
 def test_a_cluster_of_one_is_fine() -> None:

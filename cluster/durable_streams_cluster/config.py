@@ -152,8 +152,10 @@ def _read_file(text: str, name: str) -> dict[str, str]:
     """Return the file's settings as text, so that one parser serves every source. Unknown keys are errors."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is a number of thousands of digits
         raise ConfigError(f"file {name}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"file {name}: not TOML: nested too deeply") from error
     flat: dict[str, object] = {}
     for key, value in document.items():
         if isinstance(value, dict) and not (key in BY_KEY and BY_KEY[key].kind == "rules"):
@@ -172,9 +174,11 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
     match setting.kind, value:
         case "switch", bool():
             return "true" if value else "false"
-        case "size", int() if not isinstance(value, bool):
+        case "size", int() if _is_plain(value):
             return str(value)
-        case "rules", dict() if all(isinstance(rules, dict) for rules in value.values()):
+        case "rules", dict() if all(
+            isinstance(rules, dict) and all(map(_is_plain, rules.values())) for rules in value.values()
+        ):
             # [prefixes."logs/"] with a key a rule, as the text that the environment would hold.
             return ", ".join(
                 " ".join([prefix, *(f"{name}={rule}" for name, rule in rules.items())])
@@ -192,7 +196,21 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
         "size": 'a string like "16MiB"',
         "rules": f'tables like [{setting.key}."logs/"]',
     }
-    raise ConfigError(f"file {name}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {value!r}")
+    raise ConfigError(f"file {name}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {_shown(value)}")
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a string, or a number that TOML promises to keep (Python's parser takes any)."""
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+
+
+def _shown(value: object) -> str:
+    """A value of the file in a message: never all of a long one, and nothing that Python refuses to print."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "this"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _unknown_environment(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -383,6 +401,8 @@ def _parse_members(text: str) -> tuple[Member, ...]:
 def _parse_url(text: str) -> str | None:
     if not text:
         return None
+    if not re.fullmatch(r"[!-~]+", text) or set(text) & set('"<>\\^`{|}'):
+        raise ValueError(f"{text!r} has a character that a URL writes as %XX")  # it becomes part of Location
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
         raise ValueError(f"{text!r} is not http(s)://HOST[:PORT][/PATH]")

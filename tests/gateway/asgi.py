@@ -24,7 +24,10 @@ class Exchange:
         self.answered: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.ended = False
-        self._gone = asyncio.Event()
+        self.stays_open = False
+        """More of the body could come after what is there."""
+        self._moved = asyncio.Event()
+        self._left = False
         self._task: asyncio.Task[None] | None = None
 
     def scope(self, root_path: str = "") -> dict[str, Any]:
@@ -53,7 +56,13 @@ class Exchange:
 
     def leave(self) -> None:
         """The client closes the connection."""
-        self._gone.set()
+        self._left = True
+        self._moved.set()
+
+    def come(self, chunk: bytes) -> None:
+        """More of the body arrives."""
+        self._chunks.append(chunk)
+        self._moved.set()
 
     def cut(self) -> None:
         """The server dies; an answer that was under way never comes."""
@@ -61,10 +70,12 @@ class Exchange:
             self._task.cancel()
 
     async def _receive(self) -> dict[str, Any]:
+        while not self._chunks and not self._left:
+            self._moved.clear()
+            await self._moved.wait()
         if self._chunks:
             chunk = self._chunks.pop(0)
-            return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks)}
-        await self._gone.wait()
+            return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks) or self.stays_open}
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:

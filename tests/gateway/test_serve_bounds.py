@@ -266,3 +266,15 @@ async def test_refused_connections_that_stay_are_cut() -> None:
         client.send(bytes(100))
         world.pass_time(2)
         await until(lambda: not world.server.state.lingering)
+
+
+@run
+async def test_a_connection_refused_in_the_middle_of_a_body_is_cut_like_any_other() -> None:
+    """It once counted as busy with the request whose body broke, and stayed for as long as the client liked."""
+    async with serving(echo) as world:
+        client = await world.connect()
+        client.send(b"POST /v1/stream/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense")
+        assert await client.status() == 400
+        await until(lambda: len(world.server.state.lingering) == 1)
+        world.pass_time(2)
+        await until(lambda: not world.server.state.lingering)

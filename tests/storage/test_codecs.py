@@ -1,7 +1,9 @@
 """Stored values: they come back as they were, their bytes are settled, and damage is always told as ``CorruptData``."""
 
+import struct
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -176,6 +178,13 @@ def test_text_that_is_not_utf_8_is_corrupt_data() -> None:
     _, stored, decode = STORED["meta"]
     with pytest.raises(CorruptData):
         decode(stored.replace(b"a/b", b"a\xffb"))
+
+
+@pytest.mark.parametrize("body", [b"", b"\x91", b"\x92\x01\xa1\xff", b"\x91" * 2_000, b"\x92\xa11\xc0"])
+def test_a_hard_state_that_is_none_is_corrupt_data_even_with_a_good_checksum(body: bytes) -> None:
+    stored = struct.pack(">BQI", codecs.FORMAT, len(body), crc32(body)) + body
+    with pytest.raises(CorruptData, match="term and vote of group 1"):
+        codecs.decode_hard_state(GROUP, stored)
 
 
 @given(st.sampled_from(sorted(STORED)), st.data())

@@ -82,12 +82,20 @@ def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "format").read_text() == '{"format": 2}'
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", "7", '{"format": true}', '{"format": 1.0}', '{"format": null}', '{"format": [1]}'),
+        *('{"format": ' + "[" * 100_000, '{"format": ' + "9" * 5_000 + "}", '{"format": "' + "9" * 5_000 + '"}'),
+    ],
+    ids=lambda text: text[:20],
+)
 def test_a_damaged_format_is_refused_and_the_directory_let_go(tmp_path: Path, text: str) -> None:
     (tmp_path / "format").write_text(text)
     for _ in range(2):  # the second is not DataDirLocked
         with pytest.raises(CorruptData, match=f"{tmp_path / 'format'} is damaged.*Next step"):
             DataDir.open(tmp_path)
+    assert (tmp_path / "format").read_text() == text
 
 
 @pytest.mark.parametrize("left", ["db", "durable-turn"])

@@ -1,9 +1,12 @@
 """The key space: keys sort as what they hold, come apart again, and no two kinds share one."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.storage import keys
 
 U64 = st.integers(0, keys.MAX_U64)
@@ -143,3 +146,12 @@ def test_the_bytes_of_each_kind() -> None:
         "ttl": "58000000000000000b0005000000030000000000000007",
         "wall": "57000000000000000b0005000000030000000000000007",
     }
+
+
+@pytest.mark.parametrize(
+    "read", [keys.entry_index, keys.record_end, keys.stream_id, keys.due_parts, keys.listing_parts, keys.path_text]
+)
+@pytest.mark.parametrize("found", [b"\xff", b"S\xff\0", b"L\xff\0\0\0\0\0"])
+def test_what_is_no_key_is_corrupt_data(read: Callable[[bytes], object], found: bytes) -> None:
+    with pytest.raises(CorruptData):
+        read(found)

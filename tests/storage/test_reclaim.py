@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.storage.reclaim import (
     AGAIN_MS,
@@ -63,6 +64,8 @@ def test_neighbours_are_joined() -> None:
 def test_a_mark_comes_back() -> None:
     dead = Range(b"S\0\1", b"S\0\2", 2**40)
     assert read_mark(mark_key(dead), mark_value(dead)) == dead
+    with pytest.raises(CorruptData):
+        read_mark(mark_key(dead), mark_value(dead)[:7])
 
 
 # --- When

@@ -145,9 +145,11 @@ def decode_list(query: bytes) -> ListRequest:
     try:
         for name, value in parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict"):
             if name not in ("prefix", "after", "limit"):
-                raise BadRequest(name, "is not a parameter of a list: there are prefix, after and limit")
+                raise BadRequest(name or "''", "is not a parameter of a list: there are prefix, after and limit")
             if name in asked:
                 raise BadRequest(name, "may be given only once")
+            if paths.has_control(value):
+                raise BadRequest(name, "has a control character, which no path has")  # a NUL ends a path in its key
             asked[name] = value
     except UnicodeDecodeError:
         raise BadRequest("query", "is not UTF-8") from None

@@ -273,8 +273,9 @@ class Connection(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self.answering is not None and not self.answering.response_complete
+        """Whether a request is being answered; one whose body broke gets no answer but the refusal."""
+        answering = self.answering
+        return answering is not None and not (answering.response_complete or answering.disconnected)
 
     def check(self, now_ms: int) -> None:
         """Enforce the timeouts; called by the sweep."""

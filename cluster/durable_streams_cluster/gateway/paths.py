@@ -18,6 +18,11 @@ _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
+def has_control(text: str) -> bool:
+    """Whether a text holds what no path does."""
+    return _CONTROL.search(text) is not None
+
+
 def stream_path(encoded: bytes, max_bytes: int, field: str = "path") -> str:
     """The stream's path, from what follows ``/v1/stream/`` in the URL.
 
@@ -36,7 +41,7 @@ def stream_path(encoded: bytes, max_bytes: int, field: str = "path") -> str:
         path = raw.decode()
     except UnicodeDecodeError:
         raise BadRequest(field, "is not UTF-8") from None
-    if _CONTROL.search(path):
+    if has_control(path):
         raise BadRequest(field, "has a control character")
     segments = path.split("/")
     if "" in segments:

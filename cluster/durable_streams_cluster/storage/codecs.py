@@ -165,4 +165,7 @@ def decode_hard_state(group: int, value: bytes) -> HardState:
     body = value[_HARD_STATE.size :]
     if len(body) != length or crc32(body) != crc:
         raise CorruptData(f"the term and vote of group {group} do not match their checksum; restore this node")
-    return _hard_state.decode(body)
+    try:
+        return _hard_state.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptData(f"the term and vote of group {group} cannot be read: {error}") from error

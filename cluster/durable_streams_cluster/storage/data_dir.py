@@ -81,8 +81,8 @@ class DataDir:
             write_file(path, json.dumps(comment).encode() + b"\n")
             return
         try:
-            found = json.loads(text)["format"]
-        except (ValueError, KeyError, TypeError) as error:
+            found = _format_of(text)
+        except ValueError as error:
             raise CorruptData(
                 f"{path} is damaged: {error}. Next step: if the rest of {self.path} is sound, write "
                 f'{{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup.'
@@ -92,6 +92,19 @@ class DataDir:
                 f"{self.path} has data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
                 "Next step: start the version of durable-streams-cluster that wrote it, or a newer one."
             )
+
+
+def _format_of(text: bytes) -> int | str:
+    """The version that the text of a ``format`` file names, a number so far. Raises ValueError."""
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    # Not True or 1.0, which Python takes for 1, and nothing that would fill the message with the file.
+    if isinstance(found, bool) or not isinstance(found, int | str) or len(str(found)) > 40:
+        raise ValueError("it names no format")
+    return found
 
 
 def make_directory(path: Path) -> None:

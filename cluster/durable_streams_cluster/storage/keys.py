@@ -26,8 +26,12 @@ Family DATA:
 ``O`` group origin (outcomes of sessions), ``N`` (identity of the replica), ``C`` (membership).
 """
 
+import struct
 from hashlib import blake2b
 from struct import Struct
+from typing import Any
+
+from durable_streams_cluster.errors import CorruptData
 
 SLOTS = 16384
 
@@ -43,6 +47,22 @@ _U32 = Struct(">I")
 MAX_U64 = 2**64 - 1
 
 
+def _unpack(layout: Struct, data: bytes, what: str) -> tuple[Any, ...]:
+    """The fields of a key or value that was found; raises ``CorruptData`` when it is none."""
+    try:
+        return layout.unpack(data)
+    except struct.error:
+        raise CorruptData(f"{what} has {len(data)} bytes, not {layout.size}: {data[:64].hex()}") from None
+
+
+def path_text(value: bytes) -> str:
+    """A path, as it was found in a key or a value; raises ``CorruptData``."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise CorruptData(f"a stored path is not UTF-8: {value[:64].hex()}") from None
+
+
 def slot_of(path: str) -> int:
     """Where ``path`` lives, for ever: blake2b (8-byte digest, big-endian) modulo 16384."""
     return int.from_bytes(blake2b(path.encode(), digest_size=8).digest(), "big") % SLOTS
@@ -54,8 +74,8 @@ def entry(group: int, index: int) -> bytes:
 
 
 def entry_index(key: bytes) -> int:
-    """The index in an entry's key."""
-    return int(_ENTRY.unpack(key)[2])
+    """The index in an entry's key; raises ``CorruptData``."""
+    return int(_unpack(_ENTRY, key, "the key of a log entry")[2])
 
 
 def hard_state(group: int) -> bytes:
@@ -74,8 +94,8 @@ def path(slot: int, epoch: int, text: str) -> bytes:
 
 
 def stream_id(value: bytes) -> int:
-    """The stream number a path is bound to."""
-    return int(_U64.unpack(value)[0])
+    """The stream number a path is bound to; raises ``CorruptData``."""
+    return int(_unpack(_U64, value, "the number of a stream")[0])
 
 
 def stream_id_value(number: int) -> bytes:
@@ -99,8 +119,8 @@ def record(slot: int, epoch: int, number: int, end: int) -> bytes:
 
 
 def record_end(key: bytes) -> int:
-    """The end position in a record's key."""
-    return int(_RECORD.unpack(key)[5])
+    """The end position in a record's key; raises ``CorruptData``."""
+    return int(_unpack(_RECORD, key, "the key of an append")[5])
 
 
 def records(slot: int, epoch: int, number: int, *, after: int, upto: int) -> tuple[bytes, bytes]:
@@ -124,8 +144,8 @@ def listing(text: str, epoch: int) -> bytes:
 
 
 def listing_parts(key: bytes) -> tuple[str, int]:
-    """``(path, epoch)`` of a key in the ordered list."""
-    return key[1:-5].decode(), int(_U32.unpack(key[-4:])[0])
+    """``(path, epoch)`` of a key in the ordered list; raises ``CorruptData``."""
+    return path_text(key[1:-5]), int(_unpack(_U32, key[-4:], "a key in the list of paths")[0])
 
 
 def listing_range(prefix: str, after: str) -> tuple[bytes, bytes]:
@@ -153,6 +173,6 @@ def due_range(wall: bool, until_ms: int) -> tuple[bytes, bytes]:
 
 
 def due_parts(key: bytes) -> tuple[int, int, int]:
-    """``(due_ms, slot, stream number)`` of an expiry entry."""
-    _, at_ms, slot, _, number = _DUE.unpack(key)
+    """``(due_ms, slot, stream number)`` of an expiry entry; raises ``CorruptData``."""
+    _, at_ms, slot, _, number = _unpack(_DUE, key, "the key of an expiry entry")
     return int(at_ms), int(slot), int(number)

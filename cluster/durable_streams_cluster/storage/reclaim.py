@@ -13,6 +13,7 @@ from itertools import islice
 from struct import Struct
 from typing import Final, NamedTuple
 
+from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.limits import MIB
 
 WORTH_BYTES: Final = 64 * MIB
@@ -57,7 +58,9 @@ def mark_value(dead: Range) -> bytes:
 
 
 def read_mark(key: bytes, value: bytes) -> Range:
-    """The range of a key and value on record."""
+    """The range of a key and value on record; raises ``CorruptData``."""
+    if len(value) < _VALUE.size:
+        raise CorruptData(f"a deleted range on record has {len(value)} bytes, fewer than {_VALUE.size}")
     return Range(key[len(MARK) :], value[_VALUE.size :], int(_VALUE.unpack_from(value)[0]))
 
 

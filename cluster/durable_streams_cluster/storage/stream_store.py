@@ -204,7 +204,7 @@ class StreamReader:
         found: list[Due] = []
         for key, value in self._kv.scan(_DATA, start, end):
             due_ms, slot, number = keys.due_parts(key)
-            found.append(Due(due_ms, value.decode(), StreamRef(slot, number)))
+            found.append(Due(due_ms, keys.path_text(value), StreamRef(slot, number)))
             if len(found) >= limit:
                 break
         return found
