@@ -2,9 +2,10 @@
 
 import pytest
 
-from durable_streams_cluster.limits import MAX_FORKS_PER_STREAM, MAX_PRODUCERS_PER_STREAM, MAX_SAFE_INTEGER
+from durable_streams_cluster.limits import MAX_FORKS_PER_STREAM, MAX_PRODUCERS_PER_STREAM
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import retention
+from durable_streams_cluster.streams.offsets import MAX_PART
 from durable_streams_cluster.streams.outcomes import Appended, Created, ForkRefused, StreamFull, TooManyProducers
 from tests.streams.harness import Machine
 
@@ -49,11 +50,9 @@ def test_a_stream_ends_where_offsets_do(body: bytes, fits: bool) -> None:
     machine.apply(create("s"))
     machine.apply(c.Append("s", "text/plain", b"x", False, None, None))
     ref, meta = machine.found("s")
-    meta = type(meta)(
-        **{field: getattr(meta, field) for field in meta.__struct_fields__} | {"tail": MAX_SAFE_INTEGER - 1}
-    )
+    meta = type(meta)(**{field: getattr(meta, field) for field in meta.__struct_fields__} | {"tail": MAX_PART - 1})
     assert retention.has_room(meta, len(body)) is fits
-    assert retention.most(meta) == MAX_SAFE_INTEGER
+    assert retention.most(meta) == MAX_PART
     machine.store._metas[ref] = meta
     outcome = machine.apply(c.Append("s", "text/plain", body, True, None, None))
     assert isinstance(outcome, Appended if fits else StreamFull)

@@ -7,9 +7,9 @@ its configuration); the command carries the place, so every replica does the sam
 
 from msgspec.structs import replace
 
-from durable_streams_cluster.limits import MAX_SAFE_INTEGER
 from durable_streams_cluster.streams import reading
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.offsets import MAX_PART
 from durable_streams_cluster.streams.view import DropRecords, History, PutMeta, StreamView, Write
 
 WORTH_FRACTION = 10
@@ -18,13 +18,13 @@ WORTH_FRACTION = 10
 
 def most(meta: StreamMeta) -> int:
     """The most that a stream may hold, in bytes."""
-    # An offset has 16 digits; a stream that needed more could not be read.
-    return MAX_SAFE_INTEGER if meta.max_bytes is None else meta.max_bytes
+    # A position has 16 digits in an offset: beyond them, offsets would no longer sort as text.
+    return MAX_PART if meta.max_bytes is None else meta.max_bytes
 
 
 def has_room(meta: StreamMeta, size: int) -> bool:
     """Whether ``size`` more bytes fit; nothing always does."""
-    return size == 0 or (meta.tail - meta.head + size <= most(meta) and meta.tail + size <= MAX_SAFE_INTEGER)
+    return size == 0 or (meta.tail - meta.head + size <= most(meta) and meta.tail + size <= MAX_PART)
 
 
 def trim(view: StreamView, ref: StreamRef, meta: StreamMeta, before: int) -> tuple[Write, ...]:
