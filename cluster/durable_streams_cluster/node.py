@@ -73,6 +73,7 @@ class Node:
         health = HealthApp({"leader": self._has_leader, "draining": self._not_draining}, self.metrics)
         self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
         self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
+        self.metrics.wall_clock_doubted = lambda: int(self._driver.wall.doubted)
         self.metrics.proposals_pending = lambda: self._driver.waiting
         if isinstance(kv, RocksKv):
             self.metrics.store = lambda: {} if self._driver.failure is not None else kv.properties()

@@ -14,10 +14,20 @@ def test_it_is_what_the_machine_shows_while_both_clocks_run() -> None:
         assert not wall.doubted
 
 
-def test_a_step_back_is_followed_at_once_and_the_way_forth_again_is_doubted() -> None:
+def test_a_step_back_is_followed_at_once_and_undone_at_once() -> None:
     wall = WallClock(0, START)
     assert wall.believe(1_000, START - 3_600_000) == START - 3_600_000
-    assert wall.believe(2_000, START + 2_000) == START - 3_600_000 + 1_000
+    assert wall.believe(PATIENCE_MS, START + PATIENCE_MS) == START + PATIENCE_MS
+    assert not wall.doubted
+
+
+def test_after_a_step_back_that_stays_the_way_forth_is_a_step() -> None:
+    wall = WallClock(0, START)
+    hour = 3_600_000
+    for steady_ms in range(0, PATIENCE_MS + 2_000, 1_000):
+        assert wall.believe(steady_ms, START - hour + steady_ms) == START - hour + steady_ms
+    later = PATIENCE_MS + 3_000
+    assert wall.believe(later, START + later) == START - hour + later
     assert wall.doubted
 
 

@@ -88,6 +88,7 @@ class Metrics:
         self.event_loop_lag_seconds = Histogram(LAG_BUCKETS_S)
         self.inflight_bytes: Callable[[], int] = lambda: 0
         self.proposals_pending: Callable[[], int] = lambda: 0
+        self.wall_clock_doubted: Callable[[], int] = lambda: 0
         self.store: Callable[[], Mapping[str, int]] = dict
         """Sizes of the store, by name."""
         self.servers: dict[str, Connections] = {}
@@ -127,6 +128,8 @@ class _Collector(Collector):
         yield _gauge("live_readers", "Live reads open now.", readers, ["mode"])
         yield _gauge("inflight_bytes", "Bytes of requests held in memory.", [((), metrics.inflight_bytes())])
         yield _gauge("proposals_pending", "Proposals without an outcome yet.", [((), metrics.proposals_pending())])
+        doubted = "1 while the wall clock was set forward and is not believed yet."
+        yield _gauge("wall_clock_doubted", doubted, [((), metrics.wall_clock_doubted())])
         lag = metrics.event_loop_lag_seconds
         yield _histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", lag)
         for name, number in sorted(metrics.store().items()):

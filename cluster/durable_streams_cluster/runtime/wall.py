@@ -14,14 +14,15 @@ class WallClock:
     """Wall time for expiry. What is deleted too late can be deleted later; what is deleted early is gone.
 
     So a step back is followed at once, and a step forward only after ``PATIENCE_MS``: until then time goes on as if
-    nothing had happened. What the clock showed when the process started is believed, there being nothing to hold it
-    against.
+    nothing had happened. The way back from a step that was undone sooner is no step. What the clock showed when the
+    process started is believed, there being nothing to hold it against.
     """
 
     def __init__(self, steady_ms: int, wall_ms: int) -> None:
         self._ahead_ms = wall_ms - steady_ms
-        """Wall minus steady time, as believed."""
+        """Wall minus steady time, as it was last for long."""
         self._doubted_since_ms: int | None = None
+        self._behind_since_ms: int | None = None
 
     @property
     def doubted(self) -> bool:
@@ -32,8 +33,10 @@ class WallClock:
         """Unix milliseconds to expire by, the two clocks showing what is given."""
         gained_ms = wall_ms - steady_ms - self._ahead_ms
         if gained_ms <= JUMP_MS:
-            self._ahead_ms += gained_ms
             self._doubted_since_ms = None
+            if gained_ms >= -JUMP_MS or self._is_behind_for_long(steady_ms):
+                self._ahead_ms += gained_ms
+                self._behind_since_ms = None
             return wall_ms
         if self._doubted_since_ms is None:
             self._doubted_since_ms = steady_ms
@@ -49,3 +52,8 @@ class WallClock:
             self._doubted_since_ms = None
             return wall_ms
         return steady_ms + self._ahead_ms
+
+    def _is_behind_for_long(self, steady_ms: int) -> bool:
+        if self._behind_since_ms is None:
+            self._behind_since_ms = steady_ms
+        return steady_ms - self._behind_since_ms >= PATIENCE_MS
