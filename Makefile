@@ -26,7 +26,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test test-system lint types unit conformance clients packaging packaging-quick bench wheel clean \
+.PHONY: help serve test test-system lint types unit conformance clients packaging packaging-quick bench soak many wheel clean \
 	preflight dev node system-packages anew
 
 help: ## this list
@@ -64,6 +64,12 @@ packaging: dev ## install wheel and sdist, by pip and uv, on every Python 3.11-3
 
 bench: dev node ## load from outside, and the tables of benchmarks/ (ARGS=--help)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: dev node ## 10 GB through the npm client under retention, 11 minutes: disk, memory, latency over time (ARGS=--help)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+many: dev ## 200,000 streams: restart, memory, first reads (ARGS="--streams 1000000")
+	$(BIN)/python -m benchmarks.many $(ARGS)
 
 wheel: dev ## wheel and sdist into dist/
 	$(BIN)/uv build --quiet --out-dir dist .
