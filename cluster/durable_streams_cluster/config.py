@@ -346,12 +346,15 @@ def _limits(values: _Values) -> Limits:
         values.refuse("max-append-bytes", f"{append} bytes are too many: it can be set to {bound} at most")
     if budget < MIN_MEMORY_BUDGET:
         values.refuse("memory-budget", f"{budget} bytes are too few: at least {MIN_MEMORY_BUDGET // MIB}MiB")
-    if append * 4 > budget:
-        values.refuse("max-append-bytes", f"{append} bytes need a memory-budget of {append * 4}, and it is {budget}")
+    if append > (inflight := MemoryShares.of(budget).inflight_bytes):
+        values.refuse(
+            "max-append-bytes",
+            f"{append} bytes do not fit the memory-budget: of {budget} bytes {inflight} are for what is in flight",
+        )
     return replace(
         limits,
         max_append_bytes=append,
-        max_inflight_bytes=max(MemoryShares.of(budget).inflight_bytes, append),
+        max_inflight_bytes=inflight,
         memory_budget=budget,
         long_poll_timeout_s=values.get("long-poll-timeout", parse_duration),
         sse_lifetime_s=values.get("sse-lifetime", parse_duration),

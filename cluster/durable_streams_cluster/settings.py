@@ -61,8 +61,22 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "sse-lifetime", "60s", "TIME", _LIMITS, "how long one live=sse response lasts before it reconnects", "duration"
     ),
-    Setting("max-append-bytes", "16MiB", "SIZE", _LIMITS, "the largest body of one append, at most 64MiB", "size"),
-    Setting("memory-budget", "512MiB", "SIZE", _LIMITS, "for the block cache, memtables and bytes in flight", "size"),
+    Setting(
+        "max-append-bytes",
+        "16MiB",
+        "SIZE",
+        _LIMITS,
+        "the largest body of one append, at most 64MiB and a twelfth of --memory-budget",
+        "size",
+    ),
+    Setting(
+        "memory-budget",
+        "512MiB",
+        "SIZE",
+        _LIMITS,
+        "for block cache, memtables and bytes in flight; about 60 MiB come on top",
+        "size",
+    ),
     Setting(
         "prefixes",
         "",
