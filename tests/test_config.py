@@ -279,8 +279,8 @@ ANYONE = {"allow-unauthenticated": "true"}
         ({"max-append-bytes": "67108865"}, "max-append-bytes (flag --max-append-bytes): 67108865 bytes are too many"),
         (
             {"max-append-bytes": "60MiB", "memory-budget": "100MiB"},
-            "max-append-bytes (flag --max-append-bytes): 62914560 bytes do not fit the memory-budget: of 104857600 bytes "
-            "8738133 are for what is in flight",
+            "max-append-bytes (flag --max-append-bytes): 62914560 bytes do not fit the memory-budget: of 104857600 "
+            "bytes 8738133 are for what is in flight",
         ),
         (
             {"memory-budget": "16MiB"},
