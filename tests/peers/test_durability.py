@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_cluster.limits import MAX_TTL_S
+from durable_streams_cluster.runtime.jobs import Jobs
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.streams.commands import Append, Command, Create, Delete, Fork, Producer
 from durable_streams_cluster.streams.outcomes import Appended
@@ -204,6 +206,22 @@ def test_a_sliding_window_outlives_a_restart() -> None:
         assert (await head(again, "s")).header(b"stream-ttl") == b"100"
         await asyncio.sleep(20)
         assert (await head(again, "s")).status == 404, "and its end still comes"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, MAX_TTL_S, MAX_TTL_S + 1, 2**53, 2**63, 2**64 - 1, 2**64, 10**40])
+def test_a_ttl_of_any_size_is_kept_or_refused(seconds: int) -> None:
+    """A server added the largest TTL to the time of day, which wrapped around: it panicked."""
+
+    async def main() -> None:
+        world = await started()
+        kept = seconds <= MAX_TTL_S
+        assert (await put(world, "s", "x", f"stream-ttl: {seconds}")).status == (201 if kept else 400)
+        world = await started(world.kv)
+        await Jobs(world.driver, world.streams, world.clock, world.metrics).expire()
+        await asyncio.sleep(min(0.9 * seconds, 1_000))
+        assert (await get(world, "s")).status == (200 if kept and seconds else 404)
 
     simulate(main)
 
