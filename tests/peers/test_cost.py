@@ -99,3 +99,17 @@ def test_a_disk_that_hangs_stops_no_reader() -> None:
         await exchange.finish()
 
     simulate(main)
+
+
+def test_an_idle_node_answers_after_one_sync_and_no_wait() -> None:
+    """A server that writes to a bucket every 50 ms makes a single writer wait for that, token by token."""
+
+    async def main() -> None:
+        world = await started()
+        await put(world, "s", "one")
+        now, syncs = world.clock.steady_ns(), world.disk.syncs
+        for number in range(10):
+            await post(world, "s", str(number))
+        assert (world.clock.steady_ns(), world.disk.syncs) == (now, syncs + 10)
+
+    simulate(main)

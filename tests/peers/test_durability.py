@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from durable_streams_cluster.limits import MAX_TTL_S
+from durable_streams_cluster.runtime.jobs import Jobs
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.streams.commands import Append, Command, Create, Delete, Fork, Producer
 from durable_streams_cluster.streams.outcomes import Appended
@@ -13,7 +15,7 @@ from tests.peers.asking import begin, close, data, delete, get, head, long_poll,
 from tests.peers.disk_node import serving_from
 from tests.replica.node import Node, create
 from tests.runtime.world import settle, simulate, started
-from tests.storage.crashes import crash, wals
+from tests.storage.crashes import crash, headers, wals
 
 PRODUCER = ("producer-id: p", "producer-epoch: 0")
 
@@ -208,6 +210,22 @@ def test_a_sliding_window_outlives_a_restart() -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("seconds", [0, 1, MAX_TTL_S, MAX_TTL_S + 1, 2**53, 2**63, 2**64 - 1, 2**64, 10**40])
+def test_a_ttl_of_any_size_is_kept_or_refused(seconds: int) -> None:
+    """A server added the largest TTL to the time of day, which wrapped around: it panicked."""
+
+    async def main() -> None:
+        world = await started()
+        kept = seconds <= MAX_TTL_S
+        assert (await put(world, "s", "x", f"stream-ttl: {seconds}")).status == (201 if kept else 400)
+        world = await started(world.kv)
+        await Jobs(world.driver, world.streams, world.clock, world.metrics).expire()
+        await asyncio.sleep(min(0.9 * seconds, 1_000))
+        assert (await get(world, "s")).status == (200 if kept and seconds else 404)
+
+    simulate(main)
+
+
 def test_appends_behind_a_torn_tail_are_read(tmp_path: Path) -> None:
     """A server with one file per stream kept the torn frame: what was acked behind it could not be read any more."""
 
@@ -217,8 +235,9 @@ def test_appends_behind_a_torn_tail_are_read(tmp_path: Path) -> None:
             await post(node, "s", "two ")
             copy = crash(tmp_path / "node")
         newest = wals(copy)[-1]
+        last = newest.read_bytes()[headers(newest)[-1] :]
         with newest.open("ab") as file:
-            file.write(b"\x07\x03torn")
+            file.write(last[: len(last) // 2])
         for number in (3, 4):
             async with serving_from(copy) as again:
                 assert (await get(again, "s")).body.startswith(b"one two ")

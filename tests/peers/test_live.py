@@ -12,6 +12,7 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.runtime.jobs import Jobs
 from tests.gateway import asgi
 from tests.gateway.asgi import Exchange
+from tests.gateway.serving import run, serving, until
 from tests.peers.asking import (
     ask,
     begin,
@@ -275,3 +276,21 @@ def test_an_offset_inside_an_append_is_no_place_to_read_from(position: int) -> N
             assert answer.status == 400
 
     simulate(main)
+
+
+@run
+async def test_a_drain_ends_live_reads_with_their_offset() -> None:
+    """A server cut its readers off: three short SSE connections in a row, and clients never use SSE again."""
+    world = await started()
+    tail = offset(await put(world, "s", "one")).encode()
+    async with serving(world.app, Limits()) as server:
+        poll, stream = await server.connect(), await server.connect()
+        for client, live in (poll, b"long-poll"), (stream, b"sse"):
+            client.send(b"GET /v1/stream/s?offset=%s&live=%s HTTP/1.1\r\nhost: h\r\n\r\n" % (tail, live))
+        await until(lambda: sum(world.metrics.live_readers.values()) == 2)
+        world.app.drain()
+        assert await server.server.drain(5), "nobody had to be cut off"
+        status, headers, _ = await poll.response()
+        assert (status, headers["stream-next-offset"], headers["connection"]) == (204, tail.decode(), "close")
+        status, _, body = await stream.response()
+        assert (status, body.count(tail)) == (200, 2), "where it began, and where it ends"

@@ -134,14 +134,14 @@ def test_a_response_is_bounded_whatever_is_stored() -> None:
         world = await started(limits=limits)
         await put(world, "s", "")
         for number in range(100):
-            await post(world, "s", f"{number:08d}" * 8192)
+            await post(world, "s", f"{number:08d}" * 8000)
         at, bodies = "-1", list[bytes]()
         while at != offset(await head(world, "s")):
             answer = await get(world, "s", f"offset={at}")
             bodies.append(answer.body)
             at = offset(answer)
         assert max(map(len, bodies)) <= limits.max_read_bytes
-        assert b"".join(bodies) == b"".join(b"%08d" % number * 8192 for number in range(100))
+        assert b"".join(bodies) == b"".join(b"%08d" % number * 8000 for number in range(100))
 
     simulate(main)
 
