@@ -26,6 +26,10 @@ _BLOCK: Final = 32 * 1024
 _HEADER: Final = 7
 _ENDLESS: Final = frozenset({5, 6, 7, 8, 11, 131})
 """Types of records in recycled files, which ours are not."""
+_FIRST: Final = 2
+_MIDDLE: Final = 3
+_GO_ON: Final = frozenset({3, 4})
+"""Types of the parts of a record that goes over several blocks; the others are whole records."""
 
 NEXT_STEP: Final = (
     "Nothing was changed. Next step: keep this directory as it is, and put back a copy of it from before the damage; "
@@ -92,6 +96,58 @@ def find_endless(path: Path) -> int | None:
                 at += _HEADER + length
             start += len(block)
     return None
+
+
+def find_damage(path: Path) -> int | None:
+    """Where in a MANIFEST RocksDB would find damage, in bytes from the start, or None; a torn end is none.
+
+    Slow, 0.1 µs a byte, so only for a file that was refused.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    with path.open("rb") as file:
+        start = 0
+        begun: int | None = None
+        """Where the record began that goes on in this block."""
+        while block := file.read(_BLOCK):
+            at, last = 0, len(block) - _HEADER
+            while at <= last:
+                kind = block[at + 6]
+                length = block[at + 4] | block[at + 5] << 8
+                if kind == length == 0 and begun is None:
+                    break
+                end = at + _HEADER + length
+                goes_on = kind in _GO_ON
+                if goes_on == (begun is None) or end > len(block) or not _is_sound(block[at:end]):
+                    return start + at if begun is None else begun
+                if kind == _FIRST:
+                    begun = start + at
+                elif kind != _MIDDLE:
+                    begun = None
+                at = end
+            start += len(block)
+    return None
+
+
+def _is_sound(record: bytes) -> bool:
+    """Whether the checksum of a whole record is right: CRC-32C of type and content, masked as LevelDB does."""
+    crc = 0xFFFFFFFF
+    for byte in record[6:]:
+        crc = _CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return masked == int.from_bytes(record[:4], "little")
+
+
+def _crc32c_of(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+_CRC32C: Final = tuple(map(_crc32c_of, range(256)))
 
 
 class DurableTurn:

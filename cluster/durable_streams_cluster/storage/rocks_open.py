@@ -1,8 +1,10 @@
 """How RocksDB is set up, and how it is opened after a crash without believing more than is there."""
 
+import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +27,14 @@ from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.storage.data_dir import sync_directory
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.storage.reclaim import MARK
-from durable_streams_cluster.storage.recovery import FIRST_TURNS, NEXT_STEP, check_turns, find_endless, turn_key
+from durable_streams_cluster.storage.recovery import (
+    FIRST_TURNS,
+    NEXT_STEP,
+    check_turns,
+    find_damage,
+    find_endless,
+    turn_key,
+)
 
 TURNS: Final = "default"
 """The column family of the turn numbers: the one RocksDB always has, and whose name a record need not carry."""
@@ -71,17 +80,21 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
         CorruptData: it does not hold every turn up to ``durable_turn``, or RocksDB finds it damaged.
 
     """
-    if not (path / "CURRENT").exists():
-        if durable_turn:
-            raise CorruptData(f"{path} holds no database although turn {durable_turn} was synced there. {NEXT_STEP}")
-        if _holds_data(path):
-            raise CorruptData(f"{path / 'CURRENT'} is missing beside data. {NEXT_STEP}")
+    made, holds_data = (path / "CURRENT").exists(), _holds_data(path)
+    if not made and durable_turn:
+        raise CorruptData(f"{path} holds no database although turn {durable_turn} was synced there. {NEXT_STEP}")
+    if not made and holds_data:
+        raise CorruptData(f"{path / 'CURRENT'} is missing beside data. {NEXT_STEP}")
+    if not durable_turn and not holds_data:
+        # Nothing is there, or what a start left that did not come to its first keys: it need not even be sound.
+        shutil.rmtree(path, ignore_errors=True)
         return _create(path, setup), 0
-    if not durable_turn and not _holds_data(path):
-        # The start that made it was killed before its first keys; column families may be missing.
-        return _create(path, setup), 0
-    _cut_endless(path, setup, durable_turn)
-    mode, turn = _inspect(path, setup, durable_turn)
+    try:
+        mode, turn = _inspect(path, setup, durable_turn)
+    except StorageError:
+        if not _cut_manifest(path, setup, durable_turn):
+            raise
+        mode, turn = _inspect(path, setup, durable_turn)
     try:
         database = setup.open(path, mode)
     except Exception as error:
@@ -100,7 +113,7 @@ def _holds_data(path: Path) -> bool:
 
 def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
     """Cut a WAL where RocksDB would read for ever, when only unsynced bytes are lost; see ``find_endless``."""
-    manifest = path / (path / "CURRENT").read_text(errors="replace").strip()
+    manifest = _manifest(path)
     if manifest.is_file() and (at := find_endless(manifest)) is not None:
         raise CorruptData(f"{manifest} is damaged at byte {at}. {NEXT_STEP}")
     wals = _wals(path)
@@ -117,33 +130,84 @@ def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
                 f"{wal} is damaged at byte {at}: turn {durable_turn} was synced, but only {turn} is there. {NEXT_STEP}"
             )
         _warn(f"{wal} is damaged at byte {at}", durable_turn, turn)
-        with wal.open("r+b") as file:
-            file.truncate(at)
-            os.fsync(file.fileno())
+        _truncate(wal, at)
 
 
 def _turn_when_cut(path: Path, setup: Setup, wals: list[Path], damaged: Path, at: int) -> int:
     """The newest turn that would be there with ``damaged`` cut at byte ``at``, found without cutting it."""
+    with _aside(path, wals, {damaged: at}) as aside:
+        try:
+            database = setup.open(path, DBRecoveryMode.point_in_time(), read_only=True, wal_dir=aside)
+            try:
+                return _newest_turn(database, path) or 0
+            finally:
+                database.close()
+        except StorageError:
+            raise
+        except Exception as error:
+            raise _refusal(path, error) from error
+
+
+@contextlib.contextmanager
+def _aside(path: Path, files: Iterable[Path], cut: Mapping[Path, int]) -> Iterator[Path]:
+    """A folder with links to ``files`` beside the database, for looking only; some are copied up to a byte instead."""
     aside = path.with_name("inspect")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    for wal in wals:
-        if wal != damaged:
-            (aside / wal.name).hardlink_to(wal)
-    with damaged.open("rb") as source, (aside / damaged.name).open("wb") as target:
-        target.write(source.read(at))
     try:
-        database = setup.open(path, DBRecoveryMode.point_in_time(), read_only=True, wal_dir=aside)
-        try:
-            return _newest_turn(database, path) or 0
-        finally:
-            database.close()
-    except StorageError:
-        raise
-    except Exception as error:
-        raise _refusal(path, error) from error
+        for file in files:
+            if file not in cut:
+                (aside / file.name).hardlink_to(file)
+                continue
+            with file.open("rb") as source, (aside / file.name).open("wb") as target:
+                target.write(source.read(cut[file]))
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _manifest(path: Path) -> Path:
+    return path / (path / "CURRENT").read_text(errors="replace").strip()
+
+
+def _cut_manifest(path: Path, setup: Setup, durable_turn: int) -> bool:
+    """Cut the MANIFEST at its first damage, when the version before that still leads to everything that was synced.
+
+    RocksDB takes a torn end for what it is, but refuses other traces of a power cut in bytes that were never synced.
+    What the cut takes away is at worst the end of a flush or of a compaction, and until that is synced the files that
+    it replaces are there. If they are not, the database does not open without it, or it lacks turns: the turn numbers
+    are flushed behind all else that the same turns wrote, for flushes are begun in that order and run one at a time.
+
+    Returns:
+        Whether it was cut.
+
+    """
+    manifest = _manifest(path)
+    at = find_damage(manifest) if manifest.is_file() else None
+    if at is None:
+        return False
+    wals = _wals(path)
+    cut = {wal: end for wal in wals if (end := find_endless(wal)) is not None}
+    with _aside(path, [path / "CURRENT", manifest, *path.glob("*.sst"), *wals], cut | {manifest: at}) as aside:
+        try:
+            database = setup.open(aside, DBRecoveryMode.point_in_time(), read_only=True)
+            try:
+                turn = _newest_turn(database, path) or 0
+            finally:
+                database.close()
+        except Exception:  # what is said of the whole file says more
+            return False
+    if turn < durable_turn:
+        return False
+    _warn(f"{manifest} is damaged at byte {at}", durable_turn, turn)
+    _truncate(manifest, at)
+    return True
+
+
+def _truncate(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())
 
 
 def _warn(damage: str, durable_turn: int, turn: int) -> None:
@@ -158,6 +222,7 @@ def _warn(damage: str, durable_turn: int, turn: int) -> None:
 
 def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMode, int]:
     """The recovery mode in which nothing that was synced is lost, and the newest turn that it recovers."""
+    _cut_endless(path, setup, durable_turn)
     mode = DBRecoveryMode.tolerate_corrupted_tail_records()
     damage = None
     try:
@@ -236,6 +301,8 @@ def _wals(path: Path) -> list[Path]:
 
 def _damage(path: Path, error: Exception) -> str:
     """What RocksDB says, and of which files, for it does not say that of a WAL."""
+    if "MANIFEST-" in str(error):
+        return f"{_manifest(path)} is damaged ({error})"
     names = " or ".join(str(wal) for wal in _wals(path) if wal.stat().st_size)
     return f"{names or path} is damaged ({error})"
 
