@@ -71,7 +71,9 @@ _REQUESTS = (
     b"GET /v1/stream/t" + _HOST + b"X: " + b"y" * 1100 + b"\r\n\r\n",
     b"GET /v1/stream/" + b"t" * 300 + _HOST + b"\r\n",
 )
-_WAYS = (b"\0\0", b"\0\1", b"\1\2", b"\x11\3", b"\2\4", b"\4\5", b"\x0c\6", b"\x13\7")
+_WAYS = (
+    *(b"\0\0", b"\0\1", b"\1\2", b"\x11\3", b"\2\4", b"\4\5", b"\x0c\6", b"\x13\7", b"\x20\1", b"\x40\0", b"\x42\1"),
+)
 _SESSIONS = (
     *(_WAYS[place % len(_WAYS)] + request for place, request in enumerate(_REQUESTS)),
     b"\0\1" + b"".join(_REQUESTS[:6]),

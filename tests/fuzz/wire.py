@@ -1,8 +1,8 @@
 """Bytes from a socket: the server's connection, the whole gateway and a node behind it, on simulated time.
 
-An input is a byte of ways to behave, a byte that seeds where the rest is cut into reads, and what a client sends. After
-the last byte the client sends no more and waits. Whatever it sent, the connection answers, refuses, and in bounded time
-closes; nothing is left behind.
+An input is a byte of ways to behave (``Ways``), a byte that seeds where the rest is cut into reads, and what a client
+sends. After the last byte the client sends no more and waits. Whatever it sent, the connection answers or refuses, and
+closes in bounded time; nothing is left behind.
 """
 
 import asyncio
@@ -11,12 +11,14 @@ import logging
 import selectors
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from enum import IntFlag
 from functools import cache
 from random import Random
 from typing import Any
 
 import h11
 
+from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.connection import LINGER_BYTES, MAX_PIPELINED, Connection, SharedState
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.limits import Limits
@@ -29,6 +31,7 @@ from tests.runtime.world import JumpingLoop, StallingKv, World, _Jumping, starte
 
 LIMITS = replace(
     Limits(),
+    max_connections=10,
     max_header_bytes=1024,
     max_target_bytes=256,
     max_path_bytes=64,
@@ -45,7 +48,28 @@ LIMITS = replace(
 STEP_S = 2.0
 STEPS = 120
 """Simulated seconds between two sweeps, and sweeps until the connection must be closed: 32 live reads in a row."""
+OTHERS: frozenset[Any] = frozenset(range(LIMITS.max_connections))
+"""Stand for as many open connections as there may be."""
 MAX_STATE = LIMITS.max_header_bytes + 64 * 1024
+
+
+class Ways(IntFlag):
+    """How client and node behave."""
+
+    STALLS = 1
+    """The client reads nothing."""
+    DRAINS = 2
+    """The server begins to drain in the middle."""
+    LEAVES = 4
+    """The client is gone after the last byte."""
+    RESETS = 8
+    """It leaves with an error."""
+    READS_LATE = 16
+    """A client that stalls reads what is there every other second."""
+    FULL = 32
+    """The server takes no more connections."""
+    BUSY = 64
+    """The store refuses the first writes."""
 
 
 class Wire(asyncio.Transport):
@@ -225,13 +249,14 @@ class Play:
     """One input, from the connection's opening to its end."""
 
     def __init__(self, data: bytes, app: Any, clock: Any) -> None:
-        self.ways, seed = [*data[:2], 0, 0][:2]
+        ways, seed = [*data[:2], 0, 0][:2]
+        self.ways = Ways(ways & 127)
         self.rng = Random(seed)
         self.pieces = list(self.cut(data[2:])) if seed else [data[2:]]
         self.asked = server().app = Asked(app)
         self.state = SharedState(LIMITS, clock)
         self.connection = Connection(server().config, self.state)
-        self.wire = Wire(self.connection, stalls=bool(self.ways & 1))
+        self.wire = Wire(self.connection, stalls=Ways.STALLS in self.ways)
 
     def cut(self, data: bytes) -> Any:
         while data:
@@ -242,19 +267,22 @@ class Play:
     async def play(self) -> list[Response]:
         state, wire = self.state, self.wire
         self.sweep()
+        if Ways.FULL in self.ways:
+            state.connections.update(OTHERS)
         self.connection.connection_made(wire)
-        if self.ways & 2:
+        state.connections.intersection_update({self.connection})
+        if Ways.DRAINS in self.ways:
             self.pieces[len(self.pieces) // 2 : len(self.pieces) // 2] = [b""]  # where the server begins to drain
         await self.send()
-        if self.ways & 4 and not wire.lost:
-            wire.lose(ConnectionResetError() if self.ways & 8 else None)
+        if Ways.LEAVES in self.ways and not wire.lost:
+            wire.lose(ConnectionResetError() if Ways.RESETS in self.ways else None)
         for _ in range(STEPS):
             if wire.lost and not state.tasks:
                 break
             await self.send()
             await asyncio.sleep(STEP_S)
             self.sweep()
-            if self.ways & 16:
+            if Ways.READS_LATE in self.ways:
                 wire.take()
         assert wire.lost, "the connection is open for ever"
         await settle()
@@ -269,14 +297,20 @@ class Play:
             piece = self.pieces.pop(0)
             if piece:
                 self.connection.data_received(piece)
-            elif self.ways & 2:
-                self.state.draining = True
-                self.connection.shutdown()
+            else:
+                self.drain()
             self.bounded()
             for _ in range(self.rng.choice((0, 1, 3, 20))):
                 await asyncio.sleep(0)
             self.bounded()
         await settle()
+
+    def drain(self) -> None:
+        """As a node does that was told to end."""
+        self.state.draining = True
+        self.connection.shutdown()
+        if isinstance(self.asked.app, GatewayApp):
+            self.asked.app.drain()
 
     def bounded(self) -> None:
         """What one connection holds."""
@@ -326,6 +360,7 @@ def check_wire(data: bytes) -> None:
     async def main() -> None:
         world = await started(copied(one.kv), LIMITS)
         play = Play(data, world.app, world.clock)
+        world.kv.stalls = 3 if Ways.BUSY in play.ways else 0
         found = await play.play()
         check_world(world)
         check_other_parser(play, found, data[2:])
