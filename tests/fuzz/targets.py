@@ -296,7 +296,8 @@ _ALL = (
         bytes((0, 1, 0, 0)), bytes((2, 0, 6, 1, 17, 2, 6, 1)), bytes((1, 0, 5, 2, 6, 6, 5, 21, 0)),
     ), max_len=24, weight=1, quick=60),
     Target("sse", events.check_sse, (
-        *_NOISE, b"\1\2\0\2\5a\r\n b\4\r\nc\n" + bytes(20), b"\0\1\3\1\x05[1,2]" + bytes(20), b"\2\1\5\1\5abcde",
+        *_NOISE, b"\1\0\1\1\2a\r" + bytes(6) + b"\2\2\nb\1c", b"\0\1\2\2\5a\r\n b\4\r\nc\n" + bytes(6) + b"\1\1\r" +
+        bytes(6) + b"\1\1\n", b"\0\3\0\1\5[1,2]", b"\2\5\0\1\5abcde",
     ), (b"\r\n", b"\r", b"\n", b" ", b"data:", b"event: control", b"\n\n", b":", b"id:", b"\0", b"\xef\xbb\xbf")),
     Target("values", stored.check_values, _STORED, _MSGPACK, weight=16),
     Target("damage", stored.check_damage, _NOISE, (b"\x80", b"\xff", b"\x40\0"), weight=10),
