@@ -6,6 +6,7 @@ closes in bounded time; nothing is left behind.
 """
 
 import asyncio
+import atexit
 import json
 import logging
 import selectors
@@ -171,6 +172,7 @@ class Server:
 
     def __init__(self) -> None:
         self.loop = Loop()
+        atexit.register(self.loop.close)
         self.app: Any = None
         self.errors = Errors()
         for name in ("durable_streams_cluster", "uvicorn", "asyncio"):
