@@ -9,7 +9,8 @@ what is refused is refused with the documented error, what was encoded comes bac
 module                targets
 ====================  ==================================================================================
 ``requests``          append, create, read, list, headers, paths, caching: the pure HTTP decoders
-``wire``              wire, ops: a whole connection in simulated time, down to an in-memory store
+``wire``              wire, splits, ops: a whole connection in simulated time, down to an in-memory store
+``simulated``         the socket, the clock and the node, for ``wire``
 ``responses``         the strict reader of what the server sends, for ``wire``
 ``json_text``         json, json_pieces: JSON mode against Python's parser
 ``events``            sse: server-sent events, read back

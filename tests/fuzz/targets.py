@@ -100,6 +100,7 @@ _ALL = (
         "caching", requests.check_caching, (*seeds.NOISE, b"\0\5\x029999" + bytes(30)), (b"*", b'"0-0:', b", ", b"W/")
     ),
     Target("wire", wire.check_wire, seeds.SESSIONS, seeds.WIRE, max_len=2500, weight=14, quick=1200),
+    Target("splits", wire.check_splits, seeds.SESSIONS, seeds.WIRE, max_len=600, weight=4, quick=400),
     Target(
         "ops", wire.check_ops, seeds.OPS, (*seeds.WIRE[:32], b"/livez", b"/readyz", b"?verbose"), weight=2, quick=200
     ),
