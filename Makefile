@@ -4,6 +4,9 @@
 PYTHON ?=
 # More words for the program that a target runs: make serve ARGS="--http 127.0.0.1:8080", make unit ARGS="-k raft".
 ARGS ?=
+# How long make fuzz runs, or how many inputs it tries.
+MINUTES ?= 10
+INPUTS ?=
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -26,7 +29,8 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test test-system lint types unit conformance clients packaging packaging-quick bench soak many wheel clean \
+.PHONY: help serve test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many \
+	wheel clean \
 	preflight dev node system-packages anew
 
 help: ## this list
@@ -49,6 +53,9 @@ types: dev ## mypy, strict
 
 unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k raft --seeds 500")
 	$(PYTEST) tests $(NOT_UNIT:%=--ignore=tests/%) $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## bytes nobody would send, to all that reads bytes (MINUTES=60 or INPUTS=10000000, ARGS="wire json")
+	$(BIN)/python -W error -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS),--minutes $(MINUTES)) $(ARGS)
 
 conformance: dev node ## the official server suite against our server
 	$(PYTEST) tests/conformance $(ARGS)
@@ -95,6 +102,11 @@ $(VENV)/.dev: $(VENV)/.serve
 	@echo "$(VENV): installing what the tests need"
 	@$(PIP) install 'pip>=25.1'
 	@$(PIP) install --group dev --editable '.[all]' '$(TOOLS)'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "$(VENV): installing the fuzzer"
+	@$(PIP) install --only-binary :all: --group fuzz || echo "no atheris here: seeded mutations do without coverage"
 	@touch $@
 
 dev: $(VENV)/.dev

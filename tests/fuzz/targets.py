@@ -1,0 +1,232 @@
+"""Every target: what to check, and what to begin with."""
+
+from collections.abc import Mapping
+
+from durable_streams_cluster.storage import recovery
+from tests.fuzz import configuration, events, files, json_text, requests, seeds, stored, wire
+from tests.fuzz.engine import Target
+from tests.storage.test_codecs import STORED
+
+_ALL = (
+    Target(
+        "append",
+        requests.check_append,
+        (
+            b"a/b" + seeds.LINES[0] + b"\n\nhello",
+            b"a" + b"".join(seeds.LINES[1:9]) + b"\n\n[1,2]",
+            b"a%2Fb" + b"".join(seeds.LINES[5:10]) + b"\n\n",
+            b"a" + seeds.LINES[2] + b"\n\n[]",
+            b"a" + seeds.LINES[0] + seeds.LINES[0] + b"\n\nx",
+        ),
+        (*seeds.LINES, *seeds.NUMBERS, *seeds.PATH, b"\n\n", *json_text.PIECES[:12]),
+        weight=12,
+    ),
+    Target(
+        "create",
+        requests.check_create,
+        (
+            b"a/b" + seeds.LINES[0] + seeds.LINES[3] + b"\n\nhello",
+            b"a" + seeds.LINES[1] + seeds.LINES[4] + seeds.LINES[5] + b"\n\n[1]",
+            b"a" + b"".join(seeds.LINES[10:13]) + b"\n\n{}",
+            b".a" + b"\nstream-forked-from:/mounted/v1/stream/x%20y\nstream-fork-offset:-1\n\n",
+            b"a" + seeds.LINES[3] + seeds.LINES[4] + b"\n\n",
+        ),
+        (*seeds.LINES, *seeds.NUMBERS, *seeds.PATH, *seeds.TIMES, b"\n\n"),
+        weight=12,
+    ),
+    Target(
+        "read",
+        requests.check_read,
+        (
+            b"offset=" + seeds.OFFSET + b"&live=sse&cursor=5" + seeds.LINES[13] + b"\n\n",
+            b"offset=now&live=long-poll",
+            b"offset=-1",
+            b"",
+            b"live=sse",
+            b"offset=0000000000000001%5F0000000000000004&offset=1",
+        ),
+        (*seeds.QUERY, *seeds.LINES, *seeds.NUMBERS),
+    ),
+    Target(
+        "list",
+        requests.check_list,
+        (
+            b"prefix=a/&after=a/b&limit=10",
+            b"",
+            b"prefix=a%C3%A9",
+            b"after=a",
+            b"limit=1000",
+            b"prefix=a%00",
+            b"a=1",
+        ),
+        (b"prefix=", b"after=", b"limit=", b"&", b"%", b"%00", b"%7f", b"%C3%A9", b"%F0%9F%98%80", b"+", b"a", b"0"),
+    ),
+    Target(
+        "headers",
+        requests.check_headers,
+        (
+            b"\x00123",
+            b"\x012030-01-01T00:00:00.5+01:00",
+            b"\x012024-02-29t23:59:59Z",
+            b"\x019999-12-31T23:59:59-00:01",
+            b"\x011970-01-01T00:00:00+00:01",
+            b"\x02text/plain; charset=utf-8",
+            b"\x03" + seeds.OFFSET,
+            b"\x03now",
+            b"\x04TRUE",
+            b'\x05"' + seeds.OFFSET + b'"',
+            b"\x06seq",
+            b"\x071",
+        ),
+        (*seeds.NUMBERS, *seeds.TIMES, seeds.OFFSET, b"true", b"/", b";", b"="),
+    ),
+    Target(
+        "paths",
+        requests.check_paths,
+        (
+            b"a",
+            b"a/b%2Fc",
+            b"%C3%A9/x%20y",
+            b"/v1/stream/a",
+            b"/mounted/v1/stream/a%2fb",
+            b"__dsx",
+            b"a/../b",
+            b"a" * 64,
+        ),
+        seeds.PATH,
+        max_len=256,
+    ),
+    Target(
+        "caching", requests.check_caching, (*seeds.NOISE, b"\0\5\x029999" + bytes(30)), (b"*", b'"0-0:', b", ", b"W/")
+    ),
+    Target("wire", wire.check_wire, seeds.SESSIONS, seeds.WIRE, max_len=2500, weight=14, quick=1200),
+    Target("splits", wire.check_splits, seeds.SESSIONS, seeds.WIRE, max_len=600, weight=4, quick=400),
+    Target(
+        "ops", wire.check_ops, seeds.OPS, (*seeds.WIRE[:32], b"/livez", b"/readyz", b"?verbose"), weight=2, quick=200
+    ),
+    Target("json", json_text.check_json, seeds.JSON, json_text.PIECES, max_len=600, weight=20),
+    Target(
+        "json_pieces",
+        json_text.check_pieces,
+        (
+            *(bytes(range(start, start + 20)) for start in (0, 20, 40)),
+            bytes((0, 26, 4, 26, 4, 0, 1, 1)),
+            bytes((0, 6, 16, 4, 16, 6, 4, 21, 1)),
+            bytes((2, 42, 26, 4, 42, 26, 3)),
+            bytes((0, 6, 13, 14, 6, 4, 6, 11, 6, 1)),
+        ),
+        max_len=60,
+        weight=20,
+    ),
+    Target(
+        "json_repeated",
+        json_text.check_repeated,
+        (
+            bytes((1, 0, 2, 21, 4, 2, 21, 1)),
+            bytes((2, 0, 6, 1, 16, 2, 6, 1)),
+            bytes((1, 0, 4, 6, 13, 6, 4, 2, 21, 1)),
+            bytes((0, 1, 0, 0)),
+            bytes((2, 0, 6, 1, 17, 2, 6, 1)),
+            bytes((1, 0, 5, 2, 6, 6, 5, 21, 0)),
+        ),
+        max_len=24,
+        weight=1,
+        quick=60,
+    ),
+    Target(
+        "sse",
+        events.check_sse,
+        (
+            *seeds.NOISE,
+            b"\1\0\1\1\2a\r" + bytes(6) + b"\2\2\nb\1c",
+            b"\0\1\2\2\5a\r\n b\4\r\nc\n" + bytes(6) + b"\1\1\r" + bytes(6) + b"\1\1\n",
+            b"\0\3\0\1\5[1,2]",
+            b"\2\5\0\1\5abcde",
+        ),
+        (b"\r\n", b"\r", b"\n", b" ", b"data:", b"event: control", b"\n\n", b":", b"id:", b"\0", b"\xef\xbb\xbf"),
+    ),
+    Target("values", stored.check_values, seeds.STORED, seeds.MSGPACK, weight=16),
+    Target("damage", stored.check_damage, seeds.NOISE, (b"\x80", b"\xff", b"\x40\0"), weight=10),
+    Target(
+        "sealed",
+        stored.check_sealed,
+        (
+            *seeds.NOISE,
+            bytes(12) + STORED["entry"][1],
+            bytes(12) + STORED["hard state"][1],
+            bytes(24) + b"\x92\3\xa2n1",
+        ),
+        (*seeds.MSGPACK, b"\1\2\0\1", b"\1\1"),
+    ),
+    Target(
+        "keys",
+        stored.check_keys,
+        (
+            *seeds.NOISE,
+            b"E" + bytes(12),
+            b"S" + bytes(14) + b"R" + bytes(8),
+            b"W" + bytes(22),
+            bytes(8),
+            b"a/\xc3\xa9",
+        ),
+        (b"E", b"S", b"R", b"W", b"\xff"),
+    ),
+    Target("wal", files.check_wal, seeds.WAL, (b"\0\0\0\0", b"\5", b"\x0b", b"\x83", b"\x7f\xf9"), weight=5, quick=500),
+    Target(
+        "durable_turn", files.check_durable_turn, seeds.TURNS[:2], (recovery._MAGIC,), max_len=4200, weight=2, quick=500
+    ),
+    Target(
+        "turn_keys",
+        files.check_turn_keys,
+        (*seeds.TURNS[2:], *seeds.NOISE),
+        (b"\0" * 7, b"\0" * 8),
+        quick=500,
+        weight=4,
+    ),
+    Target(
+        "format",
+        files.check_format,
+        seeds.FORMATS,
+        (
+            b'"format"',
+            b"1",
+            b"{",
+            b"}",
+            b"[",
+            b":",
+            b",",
+            b"null",
+            b"\\u0066",
+            b"e0",
+            b"0",
+            b'"',
+            b"\xef\xbb\xbf",
+        ),
+        max_len=6000,
+        weight=2,
+        quick=500,
+    ),
+    Target("config", configuration.check_config, seeds.CONFIGS, seeds.TOML_TOKENS, max_len=3000, weight=5, quick=700),
+    Target(
+        "settings",
+        configuration.check_settings,
+        seeds.SETTINGS,
+        (
+            b":",
+            b"[",
+            b"]",
+            b"%",
+            b"::",
+            b"0x",
+            b".",
+            b"-",
+            b"ms",
+            b"GiB",
+            b"_PORT",
+            b"_SERVICE_HOST",
+            b"\xc2\xb2",
+        ),
+        max_len=128,
+    ),
+)
+TARGETS: Mapping[str, Target] = {target.name: target for target in _ALL}
