@@ -112,8 +112,11 @@ class Streams(Protocol):
         """
         ...
 
-    async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
-        """Whole appends from ``at`` on, up to a page; renews a sliding window (PROTOCOL 5.6)."""
+    async def read(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected:
+        """Whole appends from ``at`` on, up to a page; renews a sliding window (PROTOCOL 5.6).
+
+        ``max_bytes`` asks for a smaller page than usual; it still holds one append, however large.
+        """
         ...
 
     def watch(self, path: str) -> Watch:

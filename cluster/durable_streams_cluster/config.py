@@ -356,6 +356,7 @@ def _limits(values: _Values) -> Limits:
         max_append_bytes=append,
         max_inflight_bytes=inflight,
         memory_budget=budget,
+        max_unsent_bytes=budget // 16,
         long_poll_timeout_s=values.get("long-poll-timeout", parse_duration),
         sse_lifetime_s=values.get("sse-lifetime", parse_duration),
     )

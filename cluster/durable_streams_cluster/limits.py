@@ -98,6 +98,15 @@ class Limits:
     sse_keepalive_s: float = 15.0
     write_timeout_s: float = 30.0
     """A reader that takes nothing for this long is disconnected."""
+    min_reader_bytes_s: int = 1024
+    """A reader that has something to take, and takes less than this a second over ``write_timeout_s``, is too."""
+    max_unsent_bytes: int = DEFAULT_MEMORY_BUDGET // 16
+    """What connections hold of responses that their clients have not taken. From half of it on, pages are small, and
+    readers that take nothing for a second are disconnected."""
+    pressed_read_bytes: int = 64 * KIB
+    """The size of a small page."""
+    unsent_high_water_bytes: int = 16 * KIB
+    """What one connection may hold unsent before its application waits."""
     # The store.
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     """Covers the block cache, the memtables and bytes in flight: see ``MemoryShares``."""

@@ -70,6 +70,7 @@ class Node:
             self.app.public_url = config.public_url.rstrip("/").encode()
         http, ops = config.listen.http, config.listen.ops
         self._http = HttpServer(self.app, http.host, http.port, config.limits)
+        self.app.crowd.unsent_bytes = lambda: self._http.state.unsent_bytes
         health = HealthApp({"leader": self._has_leader, "draining": self._not_draining}, self.metrics)
         self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
         self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes

@@ -47,12 +47,12 @@ class Between:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._streams, name)
 
-    async def read(self, path: str, at: Any) -> Any:
+    async def read(self, path: str, at: Any, max_bytes: int | None = None) -> Any:
         self.reads += 1
         act, self._act = self._act, None
         if act is not None and self._before:
             await act()
-        found = await self._streams.read(path, at)
+        found = await self._streams.read(path, at, max_bytes)
         if act is not None and not self._before:
             await act()
         return found

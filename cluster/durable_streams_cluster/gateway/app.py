@@ -14,6 +14,7 @@ from durable_streams_cluster.errors import ClusterError, Overloaded
 from durable_streams_cluster.gateway import caching, codec, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
+from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.gateway.headers import COMMON, BadRequest, Headers
 from durable_streams_cluster.gateway.live import LiveReads
 from durable_streams_cluster.gateway.status import Response
@@ -64,7 +65,8 @@ class GatewayApp:
         """Bytes of request bodies held while they arrive."""
         self.public_url: bytes | None = None
         """Scheme, host and mount point that Location uses instead of the request's own."""
-        self.live = LiveReads(streams, limits, clock, rng, metrics)
+        self.crowd = Crowd(limits)
+        self.live = LiveReads(streams, self.crowd, limits, clock, rng, metrics)
 
     def drain(self) -> None:
         """End every live read with a control event; new ones get 503."""
@@ -263,8 +265,10 @@ class GatewayApp:
             return await self.live.long_poll(path, request, client[0] if client else "", receive)
         if request.live is Live.SSE:
             return await self.live.sse(path, request, receive, send)
-        page = await self._streams.read(path, request.at)
-        return pages.response(page, request, self._clock.wall_ms()) if isinstance(page, Page) else status.of_read(page)
+        page = await self._streams.read(path, request.at, self.crowd.page_bytes())
+        if not isinstance(page, Page):
+            return status.of_read(page)
+        return pages.response(self.crowd.admit(page), request, self._clock.wall_ms())
 
 
 @types.coroutine

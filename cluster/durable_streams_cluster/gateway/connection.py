@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.gateway.exchange import Dated, Exchange
-from durable_streams_cluster.gateway.status import problem
+from durable_streams_cluster.gateway.refusals import REFUSALS
 from durable_streams_cluster.limits import MIB, Limits
 
 LINGER_MS = 2000
@@ -33,28 +33,13 @@ MAX_LINGERING = 256
 stop sending and read on for a moment, for so many clients at most."""
 MAX_HEADERS = 100
 MAX_PIPELINED = 32
-"""Requests of one connection that wait for their turn; one read of 256 KiB could hold 14,000."""
+MAX_PIPELINED_HEADERS = 160
+"""Requests of one connection that wait for their turn, and their headers; one read of 256 KiB could hold 14,000."""
+STALLED_MS = 1000
+"""While too much is unsent, a reader that took nothing for this long is cut off."""
 
 _HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]_%~]*")
 """What a Host may be made of; empty is allowed (RFC 9112 3.2)."""
-
-
-def _refusal(status: int, code: str, message: str) -> bytes:
-    """All of a refusal that follows its date, like the application's errors: a browser's script may read it too."""
-    retry = ((b"retry-after", b"1"),) if status == 503 else ()
-    answer = problem(status, code, message, (*retry, (b"connection", b"close")))
-    lines = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-    return b"".join([*(b"%s: %s\r\n" % line for line in lines), b"\r\n", answer.body])
-
-
-_REFUSALS = {
-    400: _refusal(400, "bad_request", "the request is malformed, or has not one valid Host header"),
-    408: _refusal(408, "request_timeout", "the request head took too long"),
-    414: _refusal(414, "target_too_long", "the request target is too long"),
-    431: _refusal(431, "head_too_large", "the request head is too large"),
-    501: _refusal(501, "method_not_supported", "the method is not supported"),
-    503: _refusal(503, "unavailable", "too many connections, or the server is shutting down"),
-}
 
 
 class SharedState(ServerState, Dated):
@@ -70,7 +55,21 @@ class SharedState(ServerState, Dated):
         self.lingering: set[Connection] = set()
         """Refused connections; they are no longer in ``connections``."""
         self.refused: Counter[str] = Counter()
+        self.stalled: dict[Connection, int] = {}
+        """Connections whose client has not taken all that was sent, and how many bytes they hold."""
+        self.unsent_bytes = 0
         self.last_gone = asyncio.Event()
+
+    @property
+    def pressed(self) -> bool:
+        """Whether so much is unsent that who takes nothing must go."""
+        return self.unsent_bytes >= self.limits.max_unsent_bytes // 2
+
+    def hold(self, connection: "Connection", unsent: int) -> None:
+        """Note what a connection holds unsent."""
+        self.unsent_bytes += unsent - self.stalled.pop(connection, 0)
+        if unsent:
+            self.stalled[connection] = unsent
 
 
 class _RefusedError(Exception):
@@ -105,8 +104,11 @@ class Connection(HttpToolsProtocol):
         self.answering: Exchange | None = None
         self.refused = False
         self.upgrade = False
+        self.queued_headers = 0
         self.unsent = 0
         self.unsent_since_ms = 0
+        self.window_unsent = 0
+        self.window_ms = 0
 
     # --- The transport calls.
 
@@ -120,6 +122,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(503)
         else:
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=state.limits.unsent_high_water_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the applications that answer, and whoever waits for the last connection to go."""
@@ -129,6 +132,7 @@ class Connection(HttpToolsProtocol):
             self.answering.disconnected = True
             self.answering.message_event.set()
         state = self.server_state
+        state.hold(self, 0)
         state.lingering.discard(self)
         if state.draining and not state.connections:
             state.last_gone.set()
@@ -149,9 +153,15 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """Note since when the client takes nothing."""
-        self.unsent = self.transport.get_write_buffer_size()
-        self.unsent_since_ms = self.server_state.now_ms
+        self.unsent = self.window_unsent = self.transport.get_write_buffer_size()
+        self.unsent_since_ms = self.window_ms = self.server_state.now_ms
+        self.server_state.hold(self, self.unsent)
         super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client took what was sent."""
+        self.server_state.hold(self, 0)
+        super().resume_writing()
 
     # --- The parser calls.
 
@@ -177,12 +187,14 @@ class Connection(HttpToolsProtocol):
             self.host = value if self.host is None else b"%s, %s" % (self.host, value)
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        if len(self.headers) == MAX_HEADERS:
+            raise _RefusedError(431)  # Here, not when the head is complete: 6,000 of four bytes cost a megabyte.
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Start the application, as uvicorn does, or put the request in the queue."""
         headers, parser = self.headers, self.parser
-        if len(headers) > MAX_HEADERS or len(self.pipeline) >= MAX_PIPELINED:
+        if len(self.pipeline) >= MAX_PIPELINED or self.queued_headers > MAX_PIPELINED_HEADERS:
             raise _RefusedError(431)
         if parser.should_upgrade():
             self._note_upgrade()
@@ -225,6 +237,7 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(exchange, self.app)
         else:
             self.flow.pause_reading()
+            self.queued_headers += len(headers)
             self.pipeline.appendleft((exchange, self.app))
 
     def on_body(self, body: bytes) -> None:
@@ -259,6 +272,7 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             exchange, app = self.pipeline.pop()
             self.answering = cast("Exchange", exchange)
+            self.queued_headers -= len(cast("list[Any]", self.answering.scope["headers"]))
             self._start_asgi_task(exchange, app)
 
     # --- The server calls.
@@ -404,15 +418,25 @@ class Connection(HttpToolsProtocol):
             self.data_received(rest)
 
     def _check_reader(self, now_ms: int) -> None:
+        state = self.server_state
+        timeout_ms = state.limits.write_timeout_s * 1000
         unsent = self.transport.get_write_buffer_size()
         if unsent != self.unsent:
             self.unsent = unsent
             self.unsent_since_ms = now_ms
-        elif now_ms - self.unsent_since_ms >= self.server_state.limits.write_timeout_s * 1000:
+            state.hold(self, unsent)
+        elif now_ms - self.unsent_since_ms >= (STALLED_MS if state.pressed else timeout_ms):
             self.cut("slow_reader")
+            return
+        window_ms = now_ms - self.window_ms
+        if window_ms >= timeout_ms:
+            # A byte now and then is no reading: it would hold a page, and this connection, for ever.
+            if (self.window_unsent - unsent) * 1000 < state.limits.min_reader_bytes_s * window_ms:
+                self.cut("slow_reader")
+            self.window_unsent, self.window_ms = unsent, now_ms
 
     def _answer_and_linger(self, status: int) -> None:
-        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, _REFUSALS[status])))
+        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, REFUSALS[status])))
         lingering = self.server_state.lingering
         if len(lingering) < MAX_LINGERING:
             lingering.add(self)

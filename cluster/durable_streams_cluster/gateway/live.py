@@ -10,6 +10,7 @@ from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, ShuttingDown
 from durable_streams_cluster.gateway import caching, pages, sse, status
 from durable_streams_cluster.gateway.codec import ReadRequest
+from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.pacing import ClosedPacing
 from durable_streams_cluster.gateway.status import Response
@@ -26,8 +27,11 @@ Send = Callable[[Message], Awaitable[None]]
 class LiveReads:
     """Every long-poll and SSE of this gateway."""
 
-    def __init__(self, streams: Streams, limits: Limits, clock: Clock, rng: Random, metrics: Metrics) -> None:
+    def __init__(
+        self, streams: Streams, crowd: Crowd, limits: Limits, clock: Clock, rng: Random, metrics: Metrics
+    ) -> None:
         self._streams = streams
+        self._crowd = crowd
         self._limits = limits
         self._clock = clock
         self._rng = rng
@@ -57,9 +61,10 @@ class LiveReads:
         with self._watching(path, receive, "long-poll") as reader:
             page: Page | None = None
             while True:
-                found = await self._streams.read(path, at)
+                found = await self._streams.read(path, at, self._crowd.page_bytes())
                 if not isinstance(found, Page):
                     return status.of_read(found)
+                self._crowd.admit(found)
                 if page is not None and found.stream != page.stream:
                     return status.of_read(NotFound())
                 page, at = found, found.start
@@ -88,9 +93,10 @@ class LiveReads:
         ends = self._clock.steady_ms() + int(self._limits.sse_lifetime_s * 1000)
         keep_alive_ms = int(self._limits.sse_keepalive_s * 1000)
         with self._watching(path, receive, "sse") as reader:
-            page = await self._streams.read(path, request.at)
+            page = await self._streams.read(path, request.at, self._crowd.page_bytes())
             if not isinstance(page, Page):
                 return status.of_read(page)
+            self._crowd.admit(page)
             self._metrics.request("GET", 200)
             await send({"type": "http.response.start", "status": 200, "headers": _sse_headers(page)})
             cursor = self.cursor(request.cursor)
@@ -139,12 +145,14 @@ class LiveReads:
             del self._encoding[id(page)]
 
     async def _next(self, path: str, page: Page) -> Page | None:
-        """What follows ``page``; None when the stream ended, or another one has its path."""
+        """What follows ``page``; None when the stream ended, another one has its path, or it is too much for now."""
         try:
-            found = await self._streams.read(path, page.next)
+            found = await self._streams.read(path, page.next, self._crowd.page_bytes())
         except ClusterError:
             return None
-        return found if isinstance(found, Page) and found.stream == page.stream else None
+        if not isinstance(found, Page) or found.stream != page.stream:
+            return None
+        return found if self._crowd.has_room(found) else None
 
     def _watching(self, path: str, receive: Receive, mode: str) -> "_Reader":
         if self._draining:

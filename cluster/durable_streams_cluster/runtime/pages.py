@@ -3,11 +3,11 @@
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import StreamRef
 
-PageKey = tuple[StreamRef, int, int, bool]
+PageKey = tuple[StreamRef, int, int, bool, int]
 
 
 class PageCache:
-    """The newest pages by (stream, start, tail, closed), bounded in bytes. A key never means two different pages."""
+    """The newest pages by (stream, start, tail, closed, size), bounded in bytes. A key never means two pages."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

@@ -17,7 +17,7 @@ from durable_streams_cluster.runtime.retention import COMMAND_BYTES, Retention
 from durable_streams_cluster.streams import lifetime, reading
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
-from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.offsets import MAX_PART, Offset
 from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
 
 SETTLING_MS = 2_000
@@ -28,8 +28,11 @@ PAGE_CACHE_BYTES = 16 * MIB
 LIST_SLICE = 100
 """Streams of a list that are looked at before the loop gets its turn."""
 
-SLICE_RECORDS = 1_000
-"""A page of many small appends is read in slices of a few milliseconds; the loop turns in between."""
+SLICE_RECORDS = 250
+"""A page of many small appends is read in slices of some two milliseconds; the loop turns in between."""
+
+MAKERS = 2
+"""Pages that are read in slices at a time: with more, each turn of the loop would hold a slice of every one of them."""
 
 
 class LocalStreams:
@@ -44,6 +47,7 @@ class LocalStreams:
         self._view = self._group.store.committed
         self._pages = PageCache(PAGE_CACHE_BYTES)
         self._making: dict[PageKey, asyncio.Future[Page]] = {}
+        self._makers = asyncio.Semaphore(MAKERS)
         self._renewed: dict[StreamRef, int] = {}
         """Reads of streams with a TTL since their last recorded touch: cluster time (ms). Only the leader's memory."""
 
@@ -126,10 +130,10 @@ class LocalStreams:
             await asyncio.sleep(0)
         return found
 
-    async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
+    async def read(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected:
         """See ``api.Streams``."""
         try:
-            return await self._read(path, at)
+            return await self._read(path, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
         except StorageError as error:
             raise self._failed(error) from error
 
@@ -138,7 +142,7 @@ class LocalStreams:
         self._driver.fail(error)
         return Unavailable("this node has failed and is stopping")
 
-    async def _read(self, path: str, at: Offset | From) -> Page | ReadRejected:
+    async def _read(self, path: str, at: Offset | From, max_bytes: int) -> Page | ReadRejected:
         found = await self._living(path)
         if isinstance(found, tuple) and found[1].ttl_s is not None and await self._renew(path, *found):
             found = await self._living(path)
@@ -156,21 +160,21 @@ class LocalStreams:
             return OffsetGone(meta.head_offset)
         if place is reading.Place.BEYOND_TAIL or start.position == meta.tail:
             return _empty(ref, meta, start)
-        return await self._page(ref, meta, start)
+        return await self._page(ref, meta, start, max_bytes)
 
     def watch(self, path: str) -> "LocalWatch":
         """See ``api.Streams``."""
         return LocalWatch(self._driver.tails, path)
 
-    async def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Page:
+    async def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int) -> Page:
         """The page from ``start`` on: kept from before, made now, or being made for somebody else."""
-        key = (ref, start.position, meta.tail, meta.closed)
+        key = (ref, start.position, meta.tail, meta.closed, max_bytes)
         page = self._pages.get(key)
         if page is not None:
             return page
         making = self._making.get(key)
         if making is None:
-            slices = self._make_page(ref, meta, start)
+            slices = self._make_page(ref, meta, start, max_bytes)
             try:
                 next(slices)
             except StopIteration as made:  # the usual case: small enough to be made at once
@@ -182,9 +186,10 @@ class LocalStreams:
 
     async def _go_on_making(self, key: PageKey, slices: Generator[None, None, Page]) -> Page:
         try:
-            while True:
-                await asyncio.sleep(0)
-                next(slices)
+            async with self._makers:
+                while True:
+                    await asyncio.sleep(0)
+                    next(slices)
         except StopIteration as made:
             page: Page = made.value
             self._pages.put(key, page)
@@ -192,19 +197,21 @@ class LocalStreams:
         finally:
             del self._making[key]
 
-    def _make_page(self, ref: StreamRef, meta: StreamMeta, start: Offset) -> Generator[None, None, Page]:
+    def _make_page(
+        self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int
+    ) -> Generator[None, None, Page]:
         bodies: list[bytes] = []
         size, end = 0, start.position
         after_cr = False
         for record in reading.records(self._view, ref, meta, start.position):
             if not bodies and record.body[:1] == b"\n":  # asked now: after a pause the stream may be gone
                 after_cr = self._follows_cr(ref, meta, start)
-            if bodies and size + len(record.body) > self._limits.max_read_bytes:
+            if bodies and size + len(record.body) > max_bytes:
                 break
             bodies.append(record.body)
             size += len(record.body)
             end = record.end
-            if size >= self._limits.max_read_bytes:
+            if size >= max_bytes:
                 break
             if len(bodies) % SLICE_RECORDS == 0:
                 yield

@@ -1,0 +1,43 @@
+"""What readers that do not read may cost in all. A slow reader costs what it was sent and has not taken.
+
+Under pressure pages get small: they fit into the socket's buffer, and honest readers only ask more often. What cannot
+be small, one large append, is refused, and readers that take nothing are cut off (``connection``).
+"""
+
+from collections.abc import Callable
+
+from durable_streams_cluster.api import Page
+from durable_streams_cluster.errors import Overloaded
+from durable_streams_cluster.limits import Limits
+
+
+class Crowd:
+    """Decides on responses by the bytes that connections hold unsent; whoever counts them sets ``unsent_bytes``."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.unsent_bytes: Callable[[], int] = lambda: 0
+
+    def page_bytes(self) -> int | None:
+        """Bytes of a page to ask for; None: as many as usual."""
+        pressed = self.unsent_bytes() >= self._limits.max_unsent_bytes // 2
+        return self._limits.pressed_read_bytes if pressed else None
+
+    def has_room(self, page: Page) -> bool:
+        """Whether a page may be sent now; a small one always may, and any one while nothing else is unsent."""
+        unsent = self.unsent_bytes()
+        if unsent < self._limits.max_unsent_bytes // 2:
+            return True
+        size = sum(map(len, page.bodies))
+        return size <= self._limits.pressed_read_bytes or unsent + size <= self._limits.max_unsent_bytes
+
+    def admit(self, page: Page) -> Page:
+        """The page, if it may be sent now.
+
+        Raises:
+            Overloaded: it may not.
+
+        """
+        if not self.has_room(page):
+            raise Overloaded("too much was sent to readers that have not taken it yet; read again later")
+        return page
