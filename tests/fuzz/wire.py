@@ -137,12 +137,12 @@ class Play:
         """The responses, each well-formed and of a kind that may be given."""
         methods = [request[0] for request in self.asked.requests]
         found = responses.read(bytes(self.wire.sent), methods)
-        for place, response in enumerate(found):
+        for response in found:
             assert response.complete or response is found[-1], "a response follows one that has no end"
             if response.until_close:
                 assert response is found[-1]
             assert response.status < 500 or response.status in (501, 503), response
-            if response.status >= 400 and response.complete and (place >= len(methods) or methods[place] != "HEAD"):
+            if response.status >= 400 and response.complete and not response.bodiless:
                 self.reasoned(response)
         return found
 

@@ -99,6 +99,7 @@ class Connection(HttpToolsProtocol):
         self.max_target = limits.max_target_bytes
         self.in_head = True
         self.unparsed = 0
+        self.url = b""
         self.host: bytes | None = None
         self.good_host = b""
         self.since_ms = server_state.now_ms
@@ -247,6 +248,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.in_head = True
         self.unparsed = 0
+        self.url = b""
 
     def on_response_complete(self) -> None:
         """Do what uvicorn does, with a note for the sweep in place of a timer."""
@@ -326,6 +328,12 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     # --- Parts.
+
+    def _is_head(self) -> bool:
+        """Whether a refusal now answers a HEAD, which has no content (RFC 9110 9.3.2)."""
+        if self.in_head:
+            return self.url != b"" and self.parser.get_method() == b"HEAD"  # with a target, the method was read
+        return not self.cycle.response_complete and self.cycle.scope["method"] == "HEAD"
 
     def _check_host(self, version: str) -> None:
         """Refuse a Host that is missing (HTTP/1.0 may leave it out), repeated or none (RFC 9112 3.2)."""
@@ -412,7 +420,10 @@ class Connection(HttpToolsProtocol):
             self.cut("slow_reader")
 
     def _answer_and_linger(self, status: int) -> None:
-        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, _REFUSALS[status])))
+        refusal = _REFUSALS[status]
+        if self._is_head():
+            refusal = refusal[: refusal.index(b"\r\n\r\n") + 4]
+        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, refusal)))
         lingering = self.server_state.lingering
         if len(lingering) < MAX_LINGERING:
             lingering.add(self)
