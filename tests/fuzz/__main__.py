@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -126,8 +127,10 @@ def run_guided(target: Target, bounds: Bounds, seed: int) -> Report:
     ]
     command = [sys.executable, "-W", "error", "-m", "tests.fuzz.guided", target.name, *flags]
     began = time.monotonic()
-    with log.open("wb") as output:
-        code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
+    # libFuzzer ends without a goodbye: what its targets leave behind is taken away here.
+    with log.open("wb") as output, tempfile.TemporaryDirectory() as temporary:
+        environment = {**os.environ, "TMPDIR": temporary}
+        code = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False).returncode
     report = Report(target, seconds=time.monotonic() - began)
     said = log.read_text(errors="replace")
     report.inputs = last_number(rb"stat::number_of_executed_units: *(\d+)", said)

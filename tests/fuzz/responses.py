@@ -24,18 +24,20 @@ class Response:
     body: bytes = b""
     complete: bool = True
     until_close: bool = False
+    bodiless: bool = False
     interim: list[int] = field(default_factory=list)
 
 
 def read(sent: bytes, methods: list[str]) -> list[Response]:
     """The responses in ``sent``; ``methods`` are those of the requests that were run, one for each response.
 
-    One more may follow: the refusal of what came after them. The last one may be cut off.
+    One more may follow: the refusal of what came after them; when that was a HEAD, it has no content. The last one may
+    be cut off.
     """
     found: list[Response] = []
     rest = sent
     while rest:
-        method = methods[len(found)] if len(found) < len(methods) else ""
+        method = methods[len(found)] if len(found) < len(methods) else "HEAD" if rest.endswith(b"\r\n\r\n") else ""
         response, rest = _one(rest, method)
         found.append(response)
         assert len(found) <= len(methods) + 1, "more responses than requests"
@@ -84,6 +86,7 @@ def _body(response: Response, rest: bytes, method: str) -> bytes:
         assert length is None, "a response without content has no length"
         return rest
     if method == "HEAD":
+        response.bodiless = True
         return rest
     if length is not None:
         size = int(length)

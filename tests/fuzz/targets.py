@@ -30,6 +30,7 @@ _ALL = (
             b"a" + b"".join(seeds.LINES[10:13]) + b"\n\n{}",
             b".a" + b"\nstream-forked-from:/mounted/v1/stream/x%20y\nstream-fork-offset:-1\n\n",
             b"a" + seeds.LINES[3] + seeds.LINES[4] + b"\n\n",
+            b"a\nstream-ttl:999999999\n\n",
         ),
         (*seeds.LINES, *seeds.NUMBERS, *seeds.PATH, *seeds.TIMES, b"\n\n"),
         weight=12,

@@ -14,6 +14,7 @@ from typing import Any
 import h11
 
 from durable_streams_cluster.gateway.app import GatewayApp
+from durable_streams_cluster.gateway.connection import _REFUSALS as REFUSALS
 from durable_streams_cluster.gateway.connection import LINGER_BYTES, MAX_PIPELINED, Connection, SharedState
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
@@ -137,12 +138,12 @@ class Play:
         """The responses, each well-formed and of a kind that may be given."""
         methods = [request[0] for request in self.asked.requests]
         found = responses.read(bytes(self.wire.sent), methods)
-        for place, response in enumerate(found):
+        for response in found:
             assert response.complete or response is found[-1], "a response follows one that has no end"
             if response.until_close:
                 assert response is found[-1]
             assert response.status < 500 or response.status in (501, 503), response
-            if response.status >= 400 and response.complete and (place >= len(methods) or methods[place] != "HEAD"):
+            if response.status >= 400 and response.complete and not response.bodiless:
                 self.reasoned(response)
         return found
 
@@ -182,15 +183,25 @@ def check_wire(data: bytes) -> None:
 def check_splits(data: bytes) -> None:
     """Where the network cuts what a client sends makes no difference, as far as both ways are answered.
 
-    What is asked in one piece can end earlier: the refusal of what follows is told only when nothing is under way.
+    A refusal ends that: in one piece, what is wrong is seen before what came first is answered, and is told in its
+    place or not at all.
     """
     sent = data[2 : 2 + LIMITS.max_header_bytes // 2]
     whole, cut = (played(bytes((0, seed)) + sent)[1] for seed in (0, data[1] | 1 if data[1:] else 1))
     for one, other in zip(whole, cut, strict=False):
+        if is_refusal(one) or is_refusal(other):
+            return
         assert one.status == other.status
         assert one.body == other.body
         same = [{**each.headers, b"connection": b""} for each in (one, other)]
         assert same[0] == same[1]
+
+
+def is_refusal(response: Response) -> bool:
+    """Whether the connection gave it, and not the application."""
+    if response.bodiless:
+        return response.status in REFUSALS and b"connection" in response.headers
+    return REFUSALS.get(response.status, b"").endswith(b"\r\n\r\n" + response.body)
 
 
 def check_ops(data: bytes) -> None:

@@ -278,3 +278,41 @@ async def test_a_connection_refused_in_the_middle_of_a_body_is_cut_like_any_othe
         await until(lambda: len(world.server.state.lingering) == 1)
         world.pass_time(2)
         await until(lambda: not world.server.state.lingering)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HEAD /v1/stream/x HTTP/1.1\r\n\r\n",
+        b"HEAD /v1/stream/x HTTP/1.1\r\nhost: a\r\nx\r\n\r\n",
+        b"HEAD /v1/stream/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n",
+    ],
+    ids=["no host", "a broken header", "a broken body"],
+)
+def test_a_refused_head_gets_no_content(sent: bytes) -> None:
+    """The content would be taken for the beginning of the next response."""
+
+    @run
+    async def refused() -> None:
+        async with serving(echo) as world:
+            for before in (b"", GET):
+                client = await world.connect()
+                if before:
+                    client.send(before)
+                    assert await client.status() == 200
+                client.send(sent)
+                head, _, content = (await client.ended()).partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 400 ")
+                assert content == b""
+
+    refused()
+
+
+@run
+async def test_what_is_refused_after_a_head_has_content() -> None:
+    async with serving(echo) as world:
+        client = await world.connect()
+        client.send(GET.replace(b"GET", b"HEAD"))
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        client.send(b"nonsense\r\n\r\n")
+        assert await client.status() == 400

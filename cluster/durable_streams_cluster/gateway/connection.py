@@ -98,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self.max_target = limits.max_target_bytes
         self.in_head = True
         self.unparsed = 0
+        self.url = b""
         self.host: bytes | None = None
         self.good_host = b""
         self.since_ms = server_state.now_ms
@@ -260,6 +261,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.in_head = True
         self.unparsed = 0
+        self.url = b""
 
     def on_response_complete(self) -> None:
         """Do what uvicorn does, with a note for the sweep in place of a timer."""
@@ -340,6 +342,12 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     # --- Parts.
+
+    def _is_head(self) -> bool:
+        """Whether a refusal now answers a HEAD, which has no content (RFC 9110 9.3.2)."""
+        if self.in_head:
+            return self.url != b"" and self.parser.get_method() == b"HEAD"  # with a target, the method was read
+        return not self.cycle.response_complete and self.cycle.scope["method"] == "HEAD"
 
     def _check_host(self, version: str) -> None:
         """Refuse a Host that is missing (HTTP/1.0 may leave it out), repeated or none (RFC 9112 3.2)."""
@@ -436,7 +444,10 @@ class Connection(HttpToolsProtocol):
             self.window_unsent, self.window_ms = unsent, now_ms
 
     def _answer_and_linger(self, status: int) -> None:
-        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, REFUSALS[status])))
+        refusal = REFUSALS[status]
+        if self._is_head():
+            refusal = refusal[: refusal.index(b"\r\n\r\n") + 4]
+        self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, refusal)))
         lingering = self.server_state.lingering
         if len(lingering) < MAX_LINGERING:
             lingering.add(self)
