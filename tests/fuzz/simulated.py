@@ -45,6 +45,9 @@ class Wire(asyncio.Transport):
         self.stalls = stalls
         self.unsent = 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Stalls come when they come."""
+
     def write(self, data: Any) -> None:
         assert not self.ended, "a write after the end of what is sent raises in production"
         if self.closing:

@@ -14,8 +14,9 @@ from typing import Any
 import h11
 
 from durable_streams_cluster.gateway.app import GatewayApp
-from durable_streams_cluster.gateway.connection import _REFUSALS as REFUSALS
-from durable_streams_cluster.gateway.connection import LINGER_BYTES, MAX_PIPELINED, Connection, SharedState
+from durable_streams_cluster.gateway.connection import LINGER_BYTES, MAX_PIPELINED, Connection
+from durable_streams_cluster.gateway.refusals import REFUSALS
+from durable_streams_cluster.gateway.shared import SharedState
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
 from tests.fuzz import responses

@@ -11,6 +11,7 @@ import pytest
 from tests.storage.crashes import DATA, MIB, reopen, row, turns, write
 from tests.system.power.cut import LAWFUL, NOTHING, Disk, leave
 from tests.system.power.journal import JournalError
+from tests.system.power.moments import moments, suspicious
 from tests.system.power.shim import KILL, Kind, Rule, Shim
 from tests.system.test_power_shim import run
 
@@ -232,3 +233,38 @@ for _ in range(3):
     assert kv.get(DATA, (5_400).to_bytes(8, "big")) == row(5_400)
     write(kv)
     kv.close()
+
+
+def test_an_earlier_moment(tmp_path: Path) -> None:
+    """At each end of a sync what it covers becomes durable, and not before."""
+    program = """
+file = os.open("a.log", os.O_RDWR | os.O_CREAT)
+os.fsync(os.open(".", os.O_RDONLY))
+for text in (b"1", b"2", b"3"):
+    os.write(file, text)
+    os.fsync(file)
+other = os.open("b.log", os.O_RDWR | os.O_CREAT)
+os.write(other, b"4")
+os.write(file, b"5")
+record = os.open("durable-turn", os.O_RDWR | os.O_CREAT)
+os.fsync(other)
+os.fsync(record)
+os.fsync(file)
+"""
+    _, disk = played(tmp_path, program)
+    model = disk.model()
+    seen = []
+    for kind, places in sorted(moments(model).items()):
+        for moment in places:
+            left = tmp_path / "left"
+            leave(model.at(moment), left, random.Random(0), NOTHING)
+            name = left / "a.log"
+            seen.append((kind, name.read_bytes() if name.exists() else b"no name"))
+            _remove(left)
+    ends = [content for kind, content in seen if kind == "sync of a WAL"]
+    assert ends[:6] == [b"", b"1", b"1", b"12", b"12", b"123"]
+    assert ends[-2:] == [b"123", b"1235"]
+    assert [content for kind, content in seen if kind == "sync of a directory"] == [b"no name", b""]
+    # Two files unsynced at once; and a record while one is.
+    contents = [len(model.at(moment).files) for moment in suspicious(model)]
+    assert len(contents) == 2

@@ -11,7 +11,6 @@ second late, and a head that begins in the read that ended a body (256 KiB at mo
 import asyncio
 import re
 import urllib.parse
-from collections import Counter
 from typing import Any, cast
 
 import httptools
@@ -19,12 +18,11 @@ import uvicorn
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
-from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.gateway.exchange import Dated, Exchange
+from durable_streams_cluster.gateway.exchange import Exchange
 from durable_streams_cluster.gateway.refusals import REFUSALS
-from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.gateway.shared import SharedState
+from durable_streams_cluster.limits import MIB
 
 LINGER_MS = 2000
 LINGER_BYTES = MIB
@@ -40,36 +38,6 @@ STALLED_MS = 1000
 
 _HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]_%~]*")
 """What a Host may be made of; empty is allowed (RFC 9112 3.2)."""
-
-
-class SharedState(ServerState, Dated):
-    """What the connections of one listener share."""
-
-    def __init__(self, limits: Limits, clock: Clock) -> None:
-        super().__init__()
-        self.limits = limits
-        self.clock = clock
-        self.now_ms = clock.steady_ms()
-        """Of the last sweep: reading a clock per request would cost more than the second it is late is worth."""
-        self.draining = False
-        self.lingering: set[Connection] = set()
-        """Refused connections; they are no longer in ``connections``."""
-        self.refused: Counter[str] = Counter()
-        self.stalled: dict[Connection, int] = {}
-        """Connections whose client has not taken all that was sent, and how many bytes they hold."""
-        self.unsent_bytes = 0
-        self.last_gone = asyncio.Event()
-
-    @property
-    def pressed(self) -> bool:
-        """Whether so much is unsent that who takes nothing must go."""
-        return self.unsent_bytes >= self.limits.max_unsent_bytes // 2
-
-    def hold(self, connection: "Connection", unsent: int) -> None:
-        """Note what a connection holds unsent."""
-        self.unsent_bytes += unsent - self.stalled.pop(connection, 0)
-        if unsent:
-            self.stalled[connection] = unsent
 
 
 class _RefusedError(Exception):

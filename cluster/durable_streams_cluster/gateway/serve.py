@@ -22,7 +22,8 @@ import uvicorn
 
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import ConfigError
-from durable_streams_cluster.gateway.connection import Connection, SharedState
+from durable_streams_cluster.gateway.connection import Connection
+from durable_streams_cluster.gateway.shared import SharedState
 from durable_streams_cluster.limits import Limits
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -108,8 +109,8 @@ class HttpServer:
         for connection in list(state.connections):
             cast("Connection", connection).shutdown()
         clean = await self._settle(timeout_s)
-        for connection in [*state.connections, *state.lingering]:
-            cast("Connection", connection).cut("drain")
+        for each in [*state.connections, *state.lingering]:
+            cast("Connection", each).cut("drain")
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)

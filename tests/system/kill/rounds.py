@@ -54,6 +54,7 @@ class Rounds:
         self.history = History()
         self.pool = Pool()
         self.report = Report()
+        self.workers = WORKERS
         parts = urlsplit(server.url)
         self._address = parts.hostname or "", parts.port or 0
         self._random = random.Random(seed)
@@ -116,7 +117,7 @@ class Rounds:
 
         seed = f"{self.seed}/{number}"
         shared = self.history, self.pool
-        workers = [Worker(each, seed, self._address, shared) for each in range(WORKERS)]
+        workers = [Worker(each, seed, self._address, shared) for each in range(self.workers)]
         try:
             async with asyncio.timeout(LOAD_LIMIT):
                 await asyncio.gather(*(worker.run(stopped, answered) for worker in workers))

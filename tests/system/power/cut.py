@@ -97,11 +97,11 @@ class Disk:
         self.settle()
         return Model(self.before, self._journal, self._shim.root, self._shim.graveyard)
 
-    def cut(self, chance: random.Random, weights: Weights = LAWFUL) -> Loss:
-        """Make the folder what a power cut leaves of it; raises as ``model``."""
+    def cut(self, chance: random.Random, weights: Weights = LAWFUL, model: Model | None = None) -> Loss:
+        """Make the folder what a power cut leaves of it; raises as ``model``, which may be given if it was called."""
         root = self._shim.root
         fresh, stale = root.with_name(root.name + ".new"), root.with_name(root.name + ".old")
-        loss = leave(self.model(), fresh, chance, weights)
+        loss = leave(model or self.model(), fresh, chance, weights)
         root.rename(stale)
         fresh.rename(root)
         shutil.rmtree(stale)
@@ -113,7 +113,10 @@ class Disk:
 
 
 def leave(model: Model, into: Path, chance: random.Random, weights: Weights = LAWFUL, *, link: bool = True) -> Loss:
-    """Make a folder of what a power cut may leave of a disk; files that lost nothing are linked, or copied."""
+    """Make a folder of what a power cut may leave of a disk.
+
+    Files that lost nothing are linked when ``link``; otherwise only table files are, which nobody ever changes.
+    """
     loss = Loss(
         switches=max(0, model.count(Kind.CREATE, ".log") - model.count(Kind.START)), syncs=model.count(Kind.SYNC)
     )
@@ -131,7 +134,8 @@ def leave(model: Model, into: Path, chance: random.Random, weights: Weights = LA
         else:
             made[inode], file = path, model.files[inode]
             content = choose_content(file, chance, loss, weights.content)
-            if link and content == file.content:
+            whole = content == file.content and not file.changed_later
+            if whole and (link or name.endswith(".sst")):
                 path.hardlink_to(file.where)
             else:
                 path.write_bytes(content)

@@ -5,6 +5,7 @@ names that are there; undone from there, exactly to the state before it. A chang
 of the two, and ``JournalError`` says which file.
 """
 
+import copy
 import dataclasses
 import mmap
 import os
@@ -20,6 +21,7 @@ from tests.system.power.shim import Kind
 DIRECTORY: Final = 0
 """What stands for a directory where a file has its inode."""
 PENDING, DONE, FAILED = range(3)
+SYNCS: Final = frozenset({Kind.SYNC, Kind.SYNC_ALL})
 NAMES: Final = frozenset({Kind.CREATE, Kind.RENAME, Kind.UNLINK, Kind.MKDIR, Kind.RMDIR, Kind.LINK})
 
 _HEADER: Final = struct.Struct("=8sQQ")
@@ -111,6 +113,8 @@ class File:
     base: bytes
     """Before the first change."""
     changes: list[Change]
+    changed_later: bool = False
+    """What is in ``where`` has gone on since."""
 
     @property
     def unsynced(self) -> list[Change]:
@@ -146,7 +150,7 @@ def settle(journal: Path, root: Path) -> None:
         return
     with journal.open("r+b") as file, mmap.mmap(file.fileno(), 0) as whole:
         for change, start in list(_records(_load(journal))):
-            if change.state != PENDING or change.kind in {Kind.SYNC, Kind.SYNC_ALL}:
+            if change.state != PENDING or change.kind in SYNCS:
                 continue
             happened = _happened(change, root)
             if change.kind is Kind.CREATE and happened:
@@ -232,6 +236,32 @@ class Model:
         self._check_names()
         self._check_files(changes, graveyard)
 
+    def at(self, moment: int) -> "Model":
+        """The same disk earlier: when the journal had come to this byte. A sync counts when it had ended before."""
+        past = copy.copy(self)
+        past.naming, past.files = [], {}
+        past.records = [
+            dataclasses.replace(
+                each,
+                synced=False,
+                lost=False,
+                state=PENDING if each.kind in SYNCS and each.offset >= moment else each.state,
+            )
+            for each in self.records
+            if each.at < moment
+        ]
+        changes = past._sort_out()
+        for inode, file in self.files.items():
+            made = changes.get(inode, [])
+            content, later = file.content, len(made) < len(file.changes)
+            if later:
+                work = bytearray(file.base)
+                for change in made:
+                    change.redo(work)
+                content = bytes(work)
+            past.files[inode] = File(file.where, content, file.base, made, later)
+        return past
+
     def count(self, kind: Kind, ending: str = "") -> int:
         """How many changes of this kind were made to files whose names end so."""
         return sum(each.kind is kind and each.state == DONE and each.path.endswith(ending) for each in self.records)
@@ -240,7 +270,7 @@ class Model:
         """Changes by inode, with ``synced`` set; and the changes of names."""
         changes: dict[int, list[Change]] = {}
         for record in self.records:
-            if record.kind in {Kind.SYNC, Kind.SYNC_ALL}:
+            if record.kind in SYNCS:
                 covered = self._covered(record, changes)
                 for change in covered:
                     change.lost = change.lost or record.state == FAILED

@@ -1,20 +1,38 @@
 """Rounds of load, SIGKILL at a chosen or random moment, power cut, restart and check, on one data directory."""
 
+import json
 import os
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 from tests.server import ROOT, NotReadyError, Server
-from tests.system.kill.rounds import Report, Rounds
+from tests.system.kill.rounds import WORKERS, Report, Rounds
 from tests.system.kill.wire import BrokenError
-from tests.system.power.cut import Disk, Loss
+from tests.system.power.cut import Disk, Loss, leave
+from tests.system.power.journal import Model
+from tests.system.power.moments import choose, suspicious
 from tests.system.power.shim import ANY, KILL, Kind, Rule, Shim
 
-FLUSH_BYTES: Final = (16 << 10, 64 << 10, 256 << 10, 2 << 20)
+FLUSH_BYTES: Final = (16 << 10, 64 << 10, 256 << 10, 2 << 20, 64 << 20)
 KEPT_LOG_BYTES: Final = (64 << 10, 1 << 20, 16 << 20)
 FILES: Final = ("*/MANIFEST-*", "*.sst", "*/CURRENT", "*.dbtmp", "*/durable-turn", "*/db", "*.log")
-"""What the kill may wait for."""
+"""Files that the kill may wait for a call on."""
+EVENTS: Final = (
+    (Kind.CREATE, "*.log"),
+    (Kind.CREATE, "*.log"),
+    (Kind.UNLINK, "*.log"),
+    (Kind.WRITE, "*/durable-turn"),
+    (Kind.WRITE, "*/MANIFEST-*"),
+    (Kind.CREATE, "*.sst"),
+)
+"""What the kill may follow: a new WAL, one that is given up, and what else a memtable flush does."""
+PROBES: Final = 4
+"""Outcomes of each cut that are opened and thrown away, besides the one that the node goes on with; as many of moments
+before, and of each of three suspicious ones."""
 
 
 class PowerServer(Server):
@@ -47,6 +65,8 @@ class PowerRounds(Rounds):
         super().__init__(server, seed)
         self.loss = Loss()
         self.cuts = 0
+        self.probes = 0
+        self.suspicious = 0
         self.kills: dict[str, int] = {}
         self._power = server
         self._disk = Disk(server.shim)
@@ -90,16 +110,21 @@ class PowerRounds(Rounds):
         chance, shim = self._chance, self._power.shim
         if chance.random() < 0.4:
             shim.rule(Rule({Kind.SYNC}, "*.log", delay_ms=chance.uniform(0.5, 8.0)))
-        match chance.choice(["", "any call", "new WAL", "new WAL", "file"]):
+        self.workers = chance.choice([1, 2, 4, WORKERS, WORKERS])
+        match chance.choice(["", "any call", "event", "sync", "sync", "file"]):
             case "any call":
                 skip = int(10 ** chance.uniform(1.0, 3.5))
                 shim.rule(Rule(ANY, "*", error=KILL, skip=skip))
                 self._armed = f"at any call: {skip}"
-            case "new WAL":
-                number, skip = chance.randint(0, 8), chance.randint(0, 30)
-                first = shim.rule(Rule({Kind.CREATE}, "*.log", skip=number, times=1))
-                shim.rule(Rule(ANY, "*", error=KILL, skip=skip, after=first))
-                self._armed = f"near a new WAL: {skip} calls after number {number + 1}"
+            case "event":
+                skip = chance.randint(0, 30)
+                shim.rule(Rule(ANY, "*", error=KILL, skip=skip, after=self._event()))
+                self._armed += f" + {skip} calls"
+            case "sync":
+                # While it runs others write: two WALs may then hold bytes that are not synced.
+                skip, slow = chance.choice([0, 0, 1, 2]), chance.choice([0.0, chance.uniform(0.0, 12.0)])
+                shim.rule(Rule({Kind.SYNC}, "*.log", error=KILL, skip=skip, delay_ms=slow, after=self._event()))
+                self._armed += f" + {skip} syncs of WALs + {slow:.1f} ms"
             case "file":
                 pattern, skip = chance.choice(FILES), chance.randint(0, 20)
                 shim.rule(Rule(ANY, pattern, error=KILL, skip=skip))
@@ -107,11 +132,19 @@ class PowerRounds(Rounds):
             case _:
                 self._armed = ""
 
+    def _event(self) -> int:
+        """A rule that only waits for something to happen."""
+        kind, pattern = self._chance.choice(EVENTS)
+        number = self._chance.randint(0, 8)
+        self._armed = f"after an event: {kind.name.lower()} of {pattern} number {number + 1}"
+        return self._power.shim.rule(Rule({kind}, pattern, skip=number, times=1))
+
     def _restart(self) -> None:
         if self._running():
             self.server.kill()
         self._lose_power()
-        self._start()
+        if not self.report.wrong:
+            self._start()
 
     def _start(self) -> None:
         """Start; now and then the start is itself cut short, at some call or time of it."""
@@ -127,6 +160,8 @@ class PowerRounds(Rounds):
                 self._refused(f"ended with {code} while it started", process.errors)
                 return
             self._lose_power()
+            if self.report.wrong:
+                return
         self._choose_sizes()
         self.report.restarts += 1
         try:
@@ -145,7 +180,38 @@ class PowerRounds(Rounds):
         if self._chance.random() < 0.1:
             self._disk.settle()
             return
-        loss = self._disk.cut(self._chance)
+        model = self._disk.model()
+        self._probe(model)
+        loss = self._disk.cut(self._chance, model=model)
         self._last.add(loss)
         self.loss.add(loss)
         self.cuts += 1
+
+    def _probe(self, model: Model) -> None:
+        """Other outcomes of this moment, and moments before it: the store must open each."""
+        chance = self._chance
+        tried: list[tuple[str, int | None]] = [("now", None)] * PROBES
+        if model.records:
+            strange = suspicious(model)
+            self.suspicious += len(strange)
+            tried += [choose(model, chance) for _ in range(PROBES)]
+            for moment in chance.sample(strange, min(3, len(strange))):
+                tried += [("suspicious", moment)] * PROBES
+        places, names = [], []
+        for number, (kind, moment) in enumerate(tried):
+            places.append(self._power.folder / f"left-{number}")
+            names.append(f"left-{number} ({kind}, {moment})")
+            leave(model if moment is None else model.at(moment), places[-1], chance, link=False)
+        command = [sys.executable, "-m", "tests.system.power.probe", *(str(place / "data") for place in places)]
+        environment = self._power.environment() | {"LD_PRELOAD": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        if len(answers) != len(places):
+            self._refused("cannot be opened", done.stderr)
+        self.probes += len(answers)
+        for name, answer in zip(names, answers, strict=False):
+            if "refused" in answer:
+                self._refused("does not open", f"{name}: {answer['refused']}")
+        if not self.report.wrong:
+            for place in places:
+                shutil.rmtree(place)

@@ -63,7 +63,7 @@ struct record {
     int32_t state, error;
     uint64_t inode;  /* of the file; CREATE and MKDIR fill it in afterwards */
     uint64_t second; /* RENAME: the inode that lost this name, 0 for none. SYNC: 1 for a directory */
-    int64_t offset;  /* WRITE: where. TRUNCATE: the new length. START: the process id */
+    int64_t offset;  /* WRITE: where. TRUNCATE: the new length. SYNC: the tail when it ended. START: the process id */
     int64_t before;  /* length of the file before */
     int64_t result;  /* WRITE: how many bytes were taken */
     uint32_t path_size, second_size;   /* names below the root; the root itself is "" */
@@ -441,8 +441,10 @@ static int sync_call(long number, int fd)
         pthread_mutex_unlock(&lock);
     }
     long result = system_call(number, fd);
-    if (made != NULL)
+    if (made != NULL) {
+        made->offset = (int64_t)__atomic_load_n(&journal->tail, __ATOMIC_ACQUIRE);
         finish(made, result);
+    }
     return (int)result;
 }
 
