@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from random import Random
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from durable_streams_cluster.api import From, Page, Streams, Watch
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, ShuttingDown
@@ -109,7 +111,11 @@ class LiveReads:
                 done = page.closed or ending
                 if page.bodies or done or not told:
                     await self._encode(page)
-                    await send(_chunk(sse.event(page, cursor), more=not done))
+                    event = _chunk(sse.event(page, cursor), more=not done)
+                    # A client that does not take the event holds it, and not the page and its other forms as well.
+                    page = replace(page, bodies=[], encoded={})
+                    await send(event)
+                    del event
                     told, sent_ms = page.up_to_date, now_ms
                     if done:
                         return None

@@ -31,6 +31,9 @@ LIST_SLICE = 100
 SLICE_RECORDS = 250
 """A page of many small appends is read in slices of some two milliseconds; the loop turns in between."""
 
+FIRST_RECORDS = 64
+"""Read at once, before it is known whether the page is a small one: whoever waits for its turn holds so many."""
+
 MAKERS = 2
 """Pages that are read in slices at a time: with more, each turn of the loop would hold a slice of every one of them."""
 
@@ -213,7 +216,7 @@ class LocalStreams:
             end = record.end
             if size >= max_bytes:
                 break
-            if len(bodies) % SLICE_RECORDS == 0:
+            if len(bodies) == FIRST_RECORDS or len(bodies) % SLICE_RECORDS == 0:
                 yield
         page = _empty(ref, meta, start)
         page.bodies = bodies
