@@ -77,7 +77,21 @@ def wal_size(kv: RocksKv) -> int:
 
 
 def crash(path: Path) -> Path:
-    """The directory as it is now, elsewhere."""
+    """The directory as it is now, elsewhere; again while RocksDB's own threads change it under the copy."""
+    while True:
+        before = _tables(path)
+        copy = _copied(path)
+        if _tables(path) == before:
+            return copy
+
+
+def _tables(path: Path) -> set[str]:
+    """Table files, and how long each MANIFEST is: what a flush or a compaction in the background changes."""
+    found = {each.name for each in (path / "db").glob("*.sst")}
+    return found | {f"{each.name} {each.stat().st_size}" for each in (path / "db").glob("MANIFEST-*")}
+
+
+def _copied(path: Path) -> Path:
     copy = path.with_name(f"{path.name}-crashed")
     shutil.rmtree(copy, ignore_errors=True)
 

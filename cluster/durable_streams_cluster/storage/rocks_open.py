@@ -24,7 +24,6 @@ from rocksdict import (
 
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.storage.data_dir import sync_directory
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.storage.reclaim import MARK
 from durable_streams_cluster.storage.recovery import (
@@ -249,10 +248,6 @@ def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMod
 
 
 def _create(path: Path, setup: Setup) -> Rdict:
-    # RocksDB would make the directory and sync what is in it, but not the one above, which holds its name. Also when it
-    # is there: whoever made it may have been killed before the sync.
-    path.mkdir(mode=0o750, exist_ok=True)
-    sync_directory(path.parent)
     try:
         database = setup.open(path, DBRecoveryMode.tolerate_corrupted_tail_records())
     except Exception as error:
