@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -71,12 +72,12 @@ class PowerRounds(Rounds):
         self._power = server
         self._disk = Disk(server.shim)
         self._chance = random.Random(f"power/{seed}")
-        self._armed = ""
+        self._armed, self._how = "", ""
+        self._rule: int | None = None
         self._last = Loss()
 
-    def run_all(self, rounds: int, say: object = print) -> Report:
+    def run_all(self, rounds: int, say: Callable[[str], None] = print) -> Report:
         """``run``; a server that fails altogether is a contradiction like others."""
-        assert callable(say)
         try:
             self.run(rounds, say)
         except BrokenError as error:
@@ -90,7 +91,7 @@ class PowerRounds(Rounds):
         self._start()
 
     def _remark(self) -> str:
-        return f"; killed {self._armed or 'at some time'}; {self._last}"
+        return f"; killed {self._how}; {self._last}"
 
     def _ended(self) -> bool:
         """Only the rule that was set may have ended it."""
@@ -101,9 +102,12 @@ class PowerRounds(Rounds):
         self._last = Loss()
         self._arm()
         await super()._load(number)
+        # What was armed may never have happened; then it was the number of answers that ended the load.
+        hit = self._rule is not None and self._power.shim.counts(self._rule)[1] > 0
         self._power.shim.clear()
-        how = self._armed.partition(":")[0] or "at some time"
-        self.kills[how] = self.kills.get(how, 0) + 1
+        self._how = self._armed if hit else "at some time"
+        kind = self._how.partition(":")[0]
+        self.kills[kind] = self.kills.get(kind, 0) + 1
 
     def _arm(self) -> None:
         """Choose what kills the server, beside the time, and how slow its disk is."""
@@ -114,23 +118,24 @@ class PowerRounds(Rounds):
         match chance.choice(["", "any call", "event", "sync", "sync", "file"]):
             case "any call":
                 skip = int(10 ** chance.uniform(1.0, 3.5))
-                shim.rule(Rule(ANY, "*", error=KILL, skip=skip))
+                self._rule = shim.rule(Rule(ANY, "*", error=KILL, skip=skip))
                 self._armed = f"at any call: {skip}"
             case "event":
                 skip = chance.randint(0, 30)
-                shim.rule(Rule(ANY, "*", error=KILL, skip=skip, after=self._event()))
+                self._rule = shim.rule(Rule(ANY, "*", error=KILL, skip=skip, after=self._event()))
                 self._armed += f" + {skip} calls"
             case "sync":
                 # While it runs others write: two WALs may then hold bytes that are not synced.
                 skip, slow = chance.choice([0, 0, 1, 2]), chance.choice([0.0, chance.uniform(0.0, 12.0)])
-                shim.rule(Rule({Kind.SYNC}, "*.log", error=KILL, skip=skip, delay_ms=slow, after=self._event()))
+                rule = Rule({Kind.SYNC}, "*.log", error=KILL, skip=skip, delay_ms=slow, after=self._event())
+                self._rule = shim.rule(rule)
                 self._armed += f" + {skip} syncs of WALs + {slow:.1f} ms"
             case "file":
                 pattern, skip = chance.choice(FILES), chance.randint(0, 20)
-                shim.rule(Rule(ANY, pattern, error=KILL, skip=skip))
+                self._rule = shim.rule(Rule(ANY, pattern, error=KILL, skip=skip))
                 self._armed = f"at a file: {pattern} {skip}"
             case _:
-                self._armed = ""
+                self._armed, self._rule = "", None
 
     def _event(self) -> int:
         """A rule that only waits for something to happen."""
