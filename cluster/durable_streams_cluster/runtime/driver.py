@@ -132,9 +132,9 @@ class Driver:
             self._kick()
 
     def close(self) -> bool:
-        """No more turns; end the disk's thread. False when the disk hangs: then the store cannot be closed either."""
+        """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
         self._closed = True
-        return self._disk.close()
+        return self._disk.close() and self._disk.release()
 
     @property
     def waiting(self) -> int:

@@ -335,7 +335,7 @@ class RocksKv:
                 # after a fault, and says nothing new.
                 self._handles = ()
                 if self._reclaiming.locked():
-                    self._database.cancel_all_background(True)
+                    self._database.cancel_all_background(False)  # told to wait, it would hold the interpreter
                 with self._reclaiming:
                     pass
                 for family in (*self._families, self._database):
