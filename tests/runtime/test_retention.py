@@ -16,8 +16,8 @@ from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Delete
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import START
-from durable_streams_cluster.streams.outcomes import Appended, Created, StreamFull
-from tests.runtime.world import World, alive, append, content, create, simulate, started
+from durable_streams_cluster.streams.outcomes import Appended, Created, NotFound, StreamFull
+from tests.runtime.world import StallingKv, World, alive, append, content, create, simulate, started
 
 
 async def with_policies(text: str, world: World | None = None) -> World:
@@ -118,6 +118,23 @@ def test_old_appends_go_by_age() -> None:
         assert await content(world, "logs/a") == b""
 
     simulate(main)
+
+
+def test_an_idle_node_that_is_restarted_again_and_again_still_forgets_what_is_old() -> None:
+    """Cluster time is what the log says: somebody must write it there, also when no stream has a TTL."""
+    kv = StallingKv()
+
+    async def day() -> int:
+        world = await with_policies("logs/ retain-age=60s", await started(kv))
+        if await world.streams.head("logs/a") == NotFound():
+            await world.streams.create(create("logs/a"))
+            await world.streams.append(append("logs/a"))
+        await asyncio.sleep(25)
+        await world.streams.retention.round()
+        await world.driver.drain()
+        return await head(world, "logs/a")
+
+    assert [simulate(day) for _ in range(3)] == [0, 0, 1]
 
 
 class Counting:

@@ -28,6 +28,8 @@ class Retention:
     def __init__(self, driver: Driver, policies: Policies) -> None:
         self._driver = driver
         self._policies = policies
+        if policies.ages:
+            driver.counts_time = True
         self._grown: dict[str, None] = {}
         self._oldest: dict[StreamRef, tuple[int, int]] = {}
         """Of streams that are trimmed by age: the head (bytes), and when the append there was stored (cluster ms)."""
