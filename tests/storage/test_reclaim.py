@@ -234,6 +234,23 @@ def test_a_flush_between_two_steps_of_a_reclaim_switches_no_wal(
     assert [dead.start for dead in taken] == [bytes([1, 0])]
 
 
+def test_what_is_deleted_key_by_key_leaves_the_disk_too(kv: RocksKv, tmp_path: Path, clock: Hand) -> None:
+    filled(kv)
+    before = on_disk(tmp_path / "kv")
+    batch = WriteBatch()
+    for number in range(40):
+        batch.delete(DATA, bytes([1, number]))
+    batch.deleted(DATA, bytes([1, 0]), bytes([1, 40]), 40 * 64 * KIB)
+    kv.write(batch)
+    clock.now += PATIENCE_MS
+    assert kv.flush_due()
+    kv.sync()
+    flushed(kv)
+    kv.reclaim()
+    assert on_disk(tmp_path / "kv") < before * 0.8
+    assert kv.properties()["dead_bytes"] == 0
+
+
 def test_what_waits_is_known_after_a_restart(kv: RocksKv, tmp_path: Path) -> None:
     filled(kv)
     drop(kv, 1)

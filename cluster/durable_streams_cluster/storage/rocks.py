@@ -19,7 +19,7 @@ from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MemoryShares
 from durable_streams_cluster.storage import reclaim
 from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
-from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
+from durable_streams_cluster.storage.kv import Delete, Deleted, Family, Put, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.reclaim import MARK, Range, Waiting, read_mark
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
@@ -212,6 +212,8 @@ class RocksKv:
                     rows.put(op[1], op[2], handles[op[0]])
                 elif isinstance(op, Delete):
                     rows.delete(op[1], handles[op[0]])
+                elif isinstance(op, Deleted):
+                    dead.append(Range(op[1], op[2], op[3]))
                 elif op[1] < op[2]:  # RocksDB refuses a range whose end comes first
                     rows.delete_range(op[1], op[2], handles[op[0]])
                     if op[3]:
