@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
 from durable_streams_cluster.config import Addresses, Config
-from durable_streams_cluster.errors import ConfigError, DataDirLocked
+from durable_streams_cluster.errors import ConfigError, DataDirLocked, DiskHangs
 from durable_streams_cluster.observe import logs
 from durable_streams_cluster.settings import BY_KEY, ENV_PREFIX, SETTINGS, unknown_key
 
@@ -154,6 +154,9 @@ def _serve(config: Config, node: NodeModule) -> int:
             runner.run(_run(config, node))
     except (ConfigError, DataDirLocked) as error:
         return _fail(config, error, EXIT_USAGE)
+    except DiskHangs as error:
+        _fail(config, error, EXIT_FAULT)
+        _exit_now()
     except Exception as error:  # the last place that can turn a fault into an exit code
         return _fail(config, error, EXIT_FAULT)
     return EXIT_OK
@@ -165,7 +168,8 @@ async def _run(config: Config, node: NodeModule) -> None:
 
     def on_signal(number: int) -> None:
         if stopping.is_set():
-            _exit_now(number)
+            sys.stderr.write(f"durable-streams: {signal.Signals(number).name} again: ending at once\n")
+            _exit_now()
         _log.info("%s: draining; a second signal ends at once", signal.Signals(number).name)
         stopping.set()
 
@@ -174,9 +178,11 @@ async def _run(config: Config, node: NodeModule) -> None:
     await node.run_node(config, stopping, lambda addresses: _print_ready(config, addresses))
 
 
-def _exit_now(number: int) -> NoReturn:
-    """End without drain. Safe at any moment: what was acknowledged is on disk, as after a power cut."""
-    sys.stderr.write(f"durable-streams: {signal.Signals(number).name} again: ending at once\n")
+def _exit_now() -> NoReturn:
+    """End without drain, and without waiting for any thread; RocksDB's would be waited for in C.
+
+    Safe at any moment: what was acknowledged is on disk, as after a power cut.
+    """
     sys.stderr.flush()
     os._exit(EXIT_FAULT)
 

@@ -9,7 +9,8 @@
     ├── OutcomeUnknown    maybe_applied        the operation may or may not have happened
     ├── StorageError                           the store cannot be opened or went bad: the process ends
     │   ├── DataDirLocked                      another process holds the data directory
-    │   └── CorruptData                        what is on disk is not what was written
+    │   ├── CorruptData                        what is on disk is not what was written
+    │   └── DiskHangs                          the store cannot be closed, and its threads would hold the process
     └── ConfigError                            a setting is wrong: exit code 2
 """
 
@@ -59,6 +60,10 @@ class DataDirLocked(StorageError):
 
 class CorruptData(StorageError):
     """What is on disk is not what was written; the message names the file or record and the next step."""
+
+
+class DiskHangs(StorageError):
+    """The disk does not answer at the end: the store could not be closed, and its threads would hold the process."""
 
 
 class ConfigError(ClusterError):

@@ -1,13 +1,13 @@
 """The composition root: builds every object of a node, starts it, and drains it."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
+from durable_streams_cluster.errors import DiskHangs
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.observe.health import HealthApp
@@ -22,8 +22,6 @@ from durable_streams_cluster.storage.kv import Kv
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
 
-log = logging.getLogger(__name__)
-
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
     """Run a node until ``stopping`` is set, then drain it.
@@ -36,6 +34,7 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
     Raises:
         ConfigError: an address is in use.
         StorageError: the store could not be opened, or failed later; what was in flight may or may not be stored.
+        DiskHangs: the store could not be closed: only ``os._exit`` ends the process now, RocksDB's threads hold it.
 
     """
     kv: Kv
@@ -48,10 +47,8 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         await node.start(on_ready)
         await node.until(stopping)
     finally:
-        if await node.stop():
-            kv.close()
-        else:
-            log.error("the disk does not answer; what was acknowledged is stored")
+        if not await node.stop():
+            raise DiskHangs("the disk does not answer, and the store is left open; what was acknowledged is stored")
 
 
 class Node:
@@ -102,10 +99,10 @@ class Node:
             raise self._driver.failure
 
     async def stop(self) -> bool:
-        """Not ready; live reads end with a control event; what is in flight is finished; then the listeners close.
+        """Not ready; live reads end with a control event; what is in flight is finished; then all is closed.
 
         Returns:
-            Whether the disk has ended too, so that the store can be closed.
+            Whether the store is closed; if not, the disk hangs.
 
         """
         self._draining = True

@@ -53,6 +53,11 @@ class Policies:
         """The prefixes whose streams are trimmed."""
         return tuple(prefix for prefix, policy in self.by_prefix.items() if policy.retains)
 
+    @property
+    def ages(self) -> bool:
+        """Whether any streams are trimmed by age."""
+        return any(policy.retain_age_s is not None for policy in self.by_prefix.values())
+
     def of(self, path: str) -> Policy:
         """The policy of the longest prefix of ``path``."""
         policy = self._cache.get(path)

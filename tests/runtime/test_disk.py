@@ -101,6 +101,32 @@ def test_close_gives_up_on_a_sync_that_hangs() -> None:
     assert (store.calls, outcomes) == (["sync"], [])
 
 
+def test_a_store_that_does_not_close_is_given_up() -> None:
+    class Hung(Store):
+        def close(self) -> None:
+            self.begun.set()
+            self.working.wait(30)
+            if self.failure is not None:
+                raise self.failure
+
+    async def main() -> None:
+        store = Hung()
+        disk = disk_of(store, asyncio.get_running_loop())
+        assert disk.close()
+        store.working.clear()
+        assert not disk.release(timeout_s=0.05)
+        (thread,) = (one for one in threading.enumerate() if one.name == "close")
+        assert thread.daemon, "the process must be able to end"
+        store.working.set()
+        thread.join(10)
+        assert disk.release()
+        store.failure = OSError("no disk")
+        with pytest.raises(OSError, match="no disk"):
+            disk.release()
+
+    asyncio.run(main())
+
+
 def test_a_sync_does_not_wait_for_a_reclaim() -> None:
     async def main() -> None:
         store, outcomes = Store(), list[Outcome]()

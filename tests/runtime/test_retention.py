@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
 from msgspec.structs import replace as changed
 
 from durable_streams_cluster.api import From, OffsetGone, Page
@@ -13,10 +14,10 @@ from durable_streams_cluster.runtime.retention import Retention
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Delete
-from durable_streams_cluster.streams.meta import StreamMeta
+from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import START
-from durable_streams_cluster.streams.outcomes import Appended, Created, StreamFull
-from tests.runtime.world import World, alive, append, content, create, simulate, started
+from durable_streams_cluster.streams.outcomes import Appended, Created, NotFound, StreamFull
+from tests.runtime.world import StallingKv, World, alive, append, content, create, simulate, started
 
 
 async def with_policies(text: str, world: World | None = None) -> World:
@@ -115,6 +116,107 @@ def test_old_appends_go_by_age() -> None:
         await asyncio.sleep(100)
         await world.streams.retention.round()
         assert await content(world, "logs/a") == b""
+
+    simulate(main)
+
+
+def test_an_idle_node_that_is_restarted_again_and_again_still_forgets_what_is_old() -> None:
+    """Cluster time is what the log says: somebody must write it there, also when no stream has a TTL."""
+    kv = StallingKv()
+
+    async def day() -> int:
+        world = await with_policies("logs/ retain-age=60s", await started(kv))
+        if await world.streams.head("logs/a") == NotFound():
+            await world.streams.create(create("logs/a"))
+            await world.streams.append(append("logs/a"))
+        await asyncio.sleep(25)
+        await world.streams.retention.round()
+        await world.driver.drain()
+        return await head(world, "logs/a")
+
+    assert [simulate(day) for _ in range(3)] == [0, 0, 1]
+
+
+class Counting:
+    """How often the times of appends are looked up, and whether others had their turn in between."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = self.turns = 0
+        view = world.driver.replica.group.store.committed
+        look = view.end_and_time
+
+        def counted(ref: StreamRef, position: int) -> tuple[int, int] | None:
+            self.looks += 1
+            assert self.turns == self.looks - 1, "the loop had no turn since the last one"
+            asyncio.get_running_loop().call_soon(self.turn)
+            return look(ref, position)
+
+        monkeypatch.setattr(view, "end_and_time", counted)
+
+    def turn(self) -> None:
+        self.turns += 1
+
+
+def test_by_age_few_appends_are_looked_at_and_the_loop_turns_after_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is read whole, and may have 16 MiB."""
+
+    async def main() -> None:
+        world = await with_policies("logs/ retain-age=100s")
+        await world.streams.create(create("logs/empty"))
+        await world.streams.create(create("logs/a"))
+        for number in range(64):
+            await world.streams.append(append("logs/a", b"%02d" % number))
+            await asyncio.sleep(1)
+        counting = Counting(world, monkeypatch)
+        for _ in range(10):
+            await world.streams.retention.round()
+        assert counting.looks == 1, "the oldest one is remembered"
+        await asyncio.sleep(37)
+        await world.streams.retention.round()
+        assert await head(world, "logs/a") == 2
+        assert counting.looks <= 10
+        await world.streams.retention.round()
+        looks = counting.looks
+        await asyncio.sleep(1)
+        await world.streams.retention.round()
+        assert await head(world, "logs/a") == 4
+        assert counting.looks <= looks + 8, "one append is to go"
+
+    simulate(main)
+
+
+def test_a_stream_that_goes_while_its_appends_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        world = await with_policies("logs/ retain-age=1s")
+        await world.streams.create(create("logs/a"))
+        for number in range(64):
+            await world.streams.append(append("logs/a", b"%02d" % number))
+        await asyncio.sleep(2)
+        Counting(world, monkeypatch)
+        for turns in range(8):
+            trimming = asyncio.ensure_future(world.streams.retention.round())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await world.streams.delete(Delete("logs/a"))
+            await trimming
+            await world.streams.create(create("logs/a"))
+            for number in range(64):
+                await world.streams.append(append("logs/a", b"%02d" % number))
+            await asyncio.sleep(2)
+
+    simulate(main)
+
+
+def test_only_what_holds_too_much_is_remembered_as_grown() -> None:
+    async def main() -> None:
+        world = await with_policies("logs/ retain-bytes=100")
+        for number in range(20):
+            await world.streams.create(create(f"logs/{number}"))
+            await world.streams.append(append(f"logs/{number}", b"x" * 110))
+            await world.streams.append(append(f"logs/absent-{number}", b"x" * 110))
+        assert not world.streams.retention._grown
+        await world.streams.append(append("logs/3", b"x"))
+        assert list(world.streams.retention._grown) == ["logs/3"]
 
     simulate(main)
 

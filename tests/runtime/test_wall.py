@@ -47,3 +47,14 @@ def test_a_step_forward_that_stays_is_believed_in_the_end() -> None:
         assert wall.believe(steady_ms, START + 86_400_000 + steady_ms) == START + steady_ms
     assert wall.believe(PATIENCE_MS, START + 86_400_000 + PATIENCE_MS) == START + 86_400_000 + PATIENCE_MS
     assert not wall.doubted
+
+
+def test_a_second_step_forward_is_doubted_for_as_long_as_the_first() -> None:
+    wall = WallClock(0, START)
+    year, almost = 365 * 86_400_000, PATIENCE_MS - 1_000
+    assert wall.believe(0, START + 60_000) == START
+    assert wall.believe(almost, START + almost + year) == START + almost
+    assert wall.believe(PATIENCE_MS, START + PATIENCE_MS + year) == START + PATIENCE_MS
+    last = almost + PATIENCE_MS - 1
+    assert wall.believe(last, START + last + year) == START + last
+    assert wall.believe(last + 1, START + last + 1 + year) == START + last + 1 + year

@@ -12,6 +12,7 @@ from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.storage.reclaim import (
     AGAIN_MS,
     LATER_MS,
+    OFF_RECORD,
     PATIENCE_MS,
     WORTH_BYTES,
     File,
@@ -19,6 +20,7 @@ from durable_streams_cluster.storage.reclaim import (
     Waiting,
     choose,
     joined,
+    last_before,
     mark_key,
     mark_value,
     read_mark,
@@ -62,6 +64,13 @@ def test_neighbours_are_joined() -> None:
     assert joined(ranges) == [Range(b"a", b"d", 6), Range(b"x", b"y", 4)]
 
 
+def test_the_last_key_before_an_end() -> None:
+    for end in (b"S\0\1", b"S\1\0", b"S\1\0\0", bytes(range(1, 25))):
+        number = int.from_bytes(end, "big")
+        assert (number - 1).to_bytes(len(end), "big") < last_before(end) < end
+    assert last_before(b"\0") == b"\0", "nothing of ours is before"
+
+
 def test_a_mark_comes_back() -> None:
     dead = Range(b"S\0\1", b"S\0\2", 2**40)
     assert read_mark(mark_key(dead), mark_value(dead)) == dead
@@ -76,7 +85,7 @@ def test_a_deletion_waits_for_a_flush_then_for_a_look() -> None:
     waiting = Waiting([], 0)
     dead = Range(b"a", b"b", 1)
     assert not waiting.due(10**9)
-    waiting.add(dead, 1_000)
+    waiting.written([dead], [], 1_000)
     assert not waiting.due(10**9), "a memtable knows it"
     assert not waiting.needs_flush(1_000 + PATIENCE_MS - 1)
     assert waiting.needs_flush(1_000 + PATIENCE_MS)
@@ -84,12 +93,12 @@ def test_a_deletion_waits_for_a_flush_then_for_a_look() -> None:
     assert not waiting.needs_flush(10**9)
     assert waiting.due(2_000)
     files = [File(6, 100, b"a", b"z")]
-    assert waiting.take(files, 2_000) == []
+    assert waiting.take(waiting.ready(), files, 2_000) == []
     assert not waiting.due(2_000 + LATER_MS - 1)
     assert waiting.due(2_000 + LATER_MS)
-    assert waiting.take([], 100_000) == [dead]
+    assert waiting.take(waiting.ready(), [], 100_000) == [dead]
     assert waiting.waiting_bytes == 0
-    waiting.add(dead, 100_000)
+    waiting.written([dead], [], 100_000)
     waiting.flushed()
     assert not waiting.due(100_000 + AGAIN_MS - 1)
     assert waiting.due(100_000 + AGAIN_MS)
@@ -97,10 +106,20 @@ def test_a_deletion_waits_for_a_flush_then_for_a_look() -> None:
 
 def test_much_is_flushed_at_once() -> None:
     waiting = Waiting([], 0)
-    waiting.add(Range(b"a", b"b", WORTH_BYTES - 1), 0)
+    waiting.written([Range(b"a", b"b", WORTH_BYTES - 1)], [], 0)
     assert not waiting.needs_flush(1)
-    waiting.add(Range(b"b", b"c", 1), 0)
+    waiting.written([Range(b"b", b"c", 1)], [], 0)
     assert waiting.needs_flush(1)
+
+
+def test_the_record_is_cleared_a_part_at_a_time_and_by_writes_that_took_place() -> None:
+    waiting = Waiting([], 0)
+    ranges = [Range(b"%04d" % number, b"%04dx" % number, 1) for number in range(OFF_RECORD + 2)]
+    waiting.reclaimed(ranges)
+    assert waiting.off_record() == ranges[:OFF_RECORD]
+    assert waiting.off_record() == ranges[:OFF_RECORD], "the write was refused"
+    waiting.written([], ranges[:OFF_RECORD], 0)
+    assert waiting.off_record() == ranges[OFF_RECORD:]
 
 
 # --- On disk
@@ -161,6 +180,79 @@ def test_a_deleted_range_leaves_the_disk_and_the_wal_stays(kv: RocksKv, tmp_path
     assert wals(tmp_path / "kv")[-1] == wal, "RocksDB must not switch its WAL by itself"
     assert on_disk(tmp_path / "kv") < before * 0.55
     assert found(kv) == [bytes([stream, number]) for stream in (0, 2) for number in range(40)] + [b"\7"]
+    assert kv.properties()["dead_bytes"] == 0
+
+
+def waiting_drop(kv: RocksKv, clock: Hand) -> None:
+    """Stream 1 up to record 39 waits to be reclaimed, and no memtable knows anything."""
+    filled(kv)
+    drop(kv, 1, 0, 39)
+    clock.now += PATIENCE_MS
+    kv.sync()
+    flushed(kv)
+
+
+@pytest.mark.parametrize("beside", ["put at the end", "delete at the end", "range from the end", "range to the start"])
+def test_neighbours_in_the_memtable_switch_no_wal(kv: RocksKv, tmp_path: Path, clock: Hand, beside: str) -> None:
+    """RocksDB counts the end of a compacted range in: the next trim of the same stream begins just there."""
+    waiting_drop(kv, clock)
+    wal = wals(tmp_path / "kv")[-1]
+    batch = WriteBatch()
+    match beside:
+        case "put at the end":
+            batch.put(DATA, bytes([1, 39]), b"an append of one byte, behind all that was trimmed")
+        case "delete at the end":
+            batch.delete(DATA, bytes([1, 39]))
+        case "range from the end":
+            batch.delete_range(DATA, bytes([1, 39]), bytes([1, 45]), frees=1)
+        case _:
+            batch.delete_range(DATA, bytes([0, 39]), bytes([1, 0]), frees=1)
+    kv.write(batch)
+    kv.reclaim()
+    assert wals(tmp_path / "kv")[-1] == wal, "RocksDB must not switch its WAL by itself"
+    assert kv.properties()["dead_bytes"] < 39 * 64 * KIB, "it was reclaimed"
+
+
+def test_a_flush_between_two_steps_of_a_reclaim_switches_no_wal(
+    kv: RocksKv, tmp_path: Path, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is deleted in a memtable that is being written out waits for the next look."""
+    waiting_drop(kv, clock)
+    database = kv._database
+
+    class Database:
+        """The database, behind whose list of files another stream is dropped, and a flush begins."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(database, name)
+
+        def live_files(self) -> object:
+            drop(kv, 2)
+            kv.sync()
+            kv.flush()
+            return database.live_files()
+
+    monkeypatch.setattr(kv, "_database", Database())
+    taken: list[Range] = []
+    monkeypatch.setattr("durable_streams_cluster.storage.reclaim.joined", lambda ranges: taken.extend(ranges) or taken)
+    kv.reclaim()
+    assert [dead.start for dead in taken] == [bytes([1, 0])]
+
+
+def test_what_is_deleted_key_by_key_leaves_the_disk_too(kv: RocksKv, tmp_path: Path, clock: Hand) -> None:
+    filled(kv)
+    before = on_disk(tmp_path / "kv")
+    batch = WriteBatch()
+    for number in range(40):
+        batch.delete(DATA, bytes([1, number]))
+    batch.deleted(DATA, bytes([1, 0]), bytes([1, 40]), 40 * 64 * KIB)
+    kv.write(batch)
+    clock.now += PATIENCE_MS
+    assert kv.flush_due()
+    kv.sync()
+    flushed(kv)
+    kv.reclaim()
+    assert on_disk(tmp_path / "kv") < before * 0.8
     assert kv.properties()["dead_bytes"] == 0
 
 

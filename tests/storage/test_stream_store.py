@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.storage import keys, stream_store
-from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
+from durable_streams_cluster.storage.kv import Delete, Deleted, DeleteRange, Family, Put, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.stream_store import FEW_BYTES, FEW_KEYS, StreamReader, StreamStore
 from durable_streams_cluster.streams.meta import Parent, Requested, StreamMeta, StreamRef
@@ -237,6 +237,7 @@ def test_a_long_stream_is_not_read_to_be_dropped(start: int, last: int) -> None:
     by_range = any(isinstance(op, DeleteRange) for op in turn.batch.ops)
     assert by_range is (last > FEW_BYTES // 2)
     assert (kv.value_bytes == 0) is by_range
+    assert any(isinstance(op, Deleted) for op in turn.batch.ops) is not by_range, "to be reclaimed either way"
     turn.end(2)
     assert turn.data() == [keys.group_state(GROUP)]
 

@@ -189,7 +189,13 @@ class Script(Machine):
         if command.has("bytes"):
             yield str(retention.cut_by_size(view, ref, meta, command.number("bytes")))
         if command.has("before"):
-            yield str(retention.cut_by_age(view, ref, meta, command.number("before")))
+            looking = retention.cut_by_age(view, ref, meta, command.number("before"))
+            while True:
+                try:
+                    next(looking)
+                except StopIteration as cut:
+                    yield str(cut.value)
+                    break
 
     def do_clock(self, command: Command) -> Iterator[str]:
         for name in ("cluster", "wall"):

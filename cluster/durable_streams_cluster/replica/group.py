@@ -67,10 +67,10 @@ class Group:
         """Queue a command for the next turn; ``token`` comes back in ``Effects.completions``."""
         self._queue.append(_Queued(command, token, steady_ms))
 
-    def stamp(self, now: Now) -> bool:
-        """Put the time into the log in the next turn, if a sliding window counts on it and time has passed."""
+    def stamp(self, now: Now, *, counts: bool) -> bool:
+        """Put the time into the log in the next turn, if it ``counts`` or a window counts on it, and it has passed."""
         if self.core.can_read and self.cluster_ms(now) > self.store.applied.cluster_ms:
-            self._stamp_asked = self.store.committed.has_windows()
+            self._stamp_asked = counts or self.store.committed.has_windows()
         return self._stamp_asked
 
     def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:

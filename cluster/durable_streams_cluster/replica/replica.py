@@ -24,9 +24,9 @@ class Replica:
         """Queue a command; ``token`` comes back with its outcome."""
         self.group.propose(command, token, steady_ms)
 
-    def stamp(self, now: Now) -> bool:
-        """Ask for an entry that only keeps the time; False when nothing counts on it."""
-        return self.group.stamp(now)
+    def stamp(self, now: Now, *, counts: bool = False) -> bool:
+        """Ask for an entry that only keeps the time; False when neither ``counts`` nor a stream counts on it."""
+        return self.group.stamp(now, counts=counts)
 
     def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
         """Forget who has waited too long: ``(withdrawn, unknown)``, see ``Group.give_up``."""

@@ -45,6 +45,31 @@ class Disk:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def release(self, timeout_s: float = 10.0) -> bool:
+        """Close the store, after ``close``; blocks, for ``timeout_s`` at most.
+
+        Returns:
+            Whether it is closed. If not, the last sync, or a file that RocksDB writes in the background, hangs.
+
+        Raises:
+            StorageError: as of ``Kv.close``.
+
+        """
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._kv.close()
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=work, name="close", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
+        if failures:
+            raise failures[0]
+        return not thread.is_alive()
+
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             then_flush, done = job

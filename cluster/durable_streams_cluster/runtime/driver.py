@@ -62,6 +62,8 @@ class Driver:
         self._draining = False
         self._closed = False
         self._reclaiming = False
+        self.counts_time = False
+        """Whether something counts on cluster time that no stream tells of: retention by age."""
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
@@ -123,18 +125,18 @@ class Driver:
                 await asyncio.wait_for(self._idle, self._limits.drain_timeout_s)
 
     def stamp(self) -> None:
-        """Put the present cluster time into the log, if a stream's window counts on it.
+        """Put the present cluster time into the log, if a stream's window or retention counts on it.
 
         What is not in the log is lost at a restart: a node that is idle and restarted again and again would never see
-        the end of any window.
+        the end of any window, nor of the time that an append is kept.
         """
-        if self.failure is None and self._held is None and self.replica.stamp(self.now()):
+        if self.failure is None and self._held is None and self.replica.stamp(self.now(), counts=self.counts_time):
             self._kick()
 
     def close(self) -> bool:
-        """No more turns; end the disk's thread. False when the disk hangs: then the store cannot be closed either."""
+        """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
         self._closed = True
-        return self._disk.close()
+        return self._disk.close() and self._disk.release()
 
     @property
     def waiting(self) -> int:

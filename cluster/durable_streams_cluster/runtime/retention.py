@@ -1,9 +1,10 @@
 """Retention: what the policies say may go is trimmed, by the leader, a bounded part of the streams at a time."""
 
 import asyncio
+import contextlib
 from itertools import islice
 
-from durable_streams_cluster.errors import Overloaded
+from durable_streams_cluster.errors import Overloaded, StorageError
 from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.streams import retention
@@ -14,7 +15,9 @@ from durable_streams_cluster.streams.outcomes import Outcome
 PER_ROUND = 500
 """Streams that one round looks at: those that grew, and as many of all, one after the other."""
 SLICE = 50
-"""Looked at before the loop gets its turn; by age each costs some forty look-ups."""
+"""Looked at before the loop gets its turn; it also gets one after each read of an append, which may be large."""
+REMEMBERED = 20_000
+"""Streams of which it is known when their oldest append was stored."""
 COMMAND_BYTES = 512
 """What a command holds, roughly."""
 
@@ -25,15 +28,24 @@ class Retention:
     def __init__(self, driver: Driver, policies: Policies) -> None:
         self._driver = driver
         self._policies = policies
+        if policies.ages:
+            driver.counts_time = True
         self._grown: dict[str, None] = {}
+        self._oldest: dict[StreamRef, tuple[int, int]] = {}
+        """Of streams that are trimmed by age: the head (bytes), and when the append there was stored (cluster ms)."""
         self._prefixes = policies.trimmed
         self._prefix = 0
         self._after = ""
 
     def grew(self, path: str) -> None:
-        """A stream took an append."""
-        if self._prefixes and self._policies.of(path).retain_bytes is not None:
-            self._grown[path] = None
+        """A stream took an append, perhaps."""
+        keep = self._policies.of(path).retain_bytes if self._prefixes else None
+        if keep is None:
+            return
+        with contextlib.suppress(StorageError):  # no matter of the append; the walk meets it, too
+            found = self._find(path)
+            if found is not None and retention.exceeds(found[1], keep):
+                self._grown[path] = None
 
     async def round(self) -> None:
         """Trim those that grew since, and go on with the walk over all streams with such a policy."""
@@ -44,7 +56,7 @@ class Retention:
             del self._grown[path]
         trimmed: list[asyncio.Future[Outcome]] = []
         for number, path in enumerate([*paths, *self._walk()], 1):
-            if (proposed := self._trim(path)) is not None:
+            if (proposed := await self._trim(path)) is not None:
                 trimmed.append(proposed)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
@@ -62,13 +74,18 @@ class Retention:
             self._prefix, self._after = (self._prefix + 1) % len(self._prefixes), ""
         return paths
 
-    def _trim(self, path: str) -> asyncio.Future[Outcome] | None:
+    def _find(self, path: str) -> tuple[StreamRef, StreamMeta] | None:
         view = self._driver.replica.group.store.committed
         ref = view.find(path)
         meta = view.meta(ref) if ref is not None else None
-        if ref is None or meta is None or meta.deleted:
+        return (ref, meta) if ref is not None and meta is not None and not meta.deleted else None
+
+    async def _trim(self, path: str) -> asyncio.Future[Outcome] | None:
+        found = self._find(path)
+        if found is None:
             return None
-        before = self._cut(path, ref, meta)
+        ref, meta = found
+        before = await self._cut(path, ref, meta)
         if before <= meta.head:
             return None
         try:
@@ -77,7 +94,7 @@ class Retention:
             self._grown[path] = None  # in a later round
             return None
 
-    def _cut(self, path: str, ref: StreamRef, meta: StreamMeta) -> int:
+    async def _cut(self, path: str, ref: StreamRef, meta: StreamMeta) -> int:
         policy = self._policies.of(path)
         group = self._driver.replica.group
         view = group.store.committed
@@ -85,6 +102,32 @@ class Retention:
         if policy.retain_bytes is not None:
             before = retention.cut_by_size(view, ref, meta, policy.retain_bytes)
         if policy.retain_age_s is not None:
-            oldest_ms = group.cluster_ms(self._driver.now()) - policy.retain_age_s * 1000
-            before = max(before, retention.cut_by_age(view, ref, meta, oldest_ms))
+            before_ms = group.cluster_ms(self._driver.now()) - policy.retain_age_s * 1000
+            before = max(before, await self._cut_by_age(ref, meta, before_ms))
         return before
+
+    async def _cut_by_age(self, ref: StreamRef, meta: StreamMeta, before_ms: int) -> int:
+        view = self._driver.replica.group.store.committed
+        head, oldest_ms = self._oldest.get(ref, (-1, 0))
+        if head != meta.head:
+            found_ms = retention.oldest_ms(view, ref, meta)
+            if found_ms is None:
+                return meta.head
+            oldest_ms = found_ms
+            self._oldest.pop(ref, None)
+            if len(self._oldest) >= REMEMBERED:
+                del self._oldest[next(iter(self._oldest))]
+            self._oldest[ref] = meta.head, oldest_ms
+            await asyncio.sleep(0)
+        if oldest_ms >= before_ms:
+            return meta.head
+        looking = retention.cut_by_age(view, ref, meta, before_ms)
+        while True:
+            now = view.meta(ref)
+            if now is None or now.head != meta.head:
+                return meta.head  # gone meanwhile
+            try:
+                next(looking)
+            except StopIteration as cut:
+                return int(cut.value)
+            await asyncio.sleep(0)

@@ -22,6 +22,8 @@ class WallClock:
         self._ahead_ms = wall_ms - steady_ms
         """Wall minus steady time, as it was last for long."""
         self._doubted_since_ms: int | None = None
+        self._doubted_gain_ms = 0
+        """How far it was set forward then: one that is set again meanwhile is doubted anew."""
         self._behind_since_ms: int | None = None
 
     @property
@@ -38,8 +40,8 @@ class WallClock:
                 self._ahead_ms += gained_ms
                 self._behind_since_ms = None
             return wall_ms
-        if self._doubted_since_ms is None:
-            self._doubted_since_ms = steady_ms
+        if self._doubted_since_ms is None or abs(gained_ms - self._doubted_gain_ms) > JUMP_MS:
+            self._doubted_since_ms, self._doubted_gain_ms = steady_ms, gained_ms
             log.warning(
                 "the wall clock was set forward by %d s; no Stream-Expires-At is taken for passed because of that in "
                 "the next %d min. Next step: check the machine's time service.",

@@ -47,7 +47,19 @@ class DeleteRange(NamedTuple):
     frees: int = 0
 
 
-Op = Put | Delete | DeleteRange
+class Deleted(NamedTuple):
+    """Every key with ``start <= key < end`` is deleted, one by one in this batch: give their room back as of a range.
+
+    What ``DeleteRange`` says of a range with ``frees`` holds for this one too.
+    """
+
+    family: Family
+    start: bytes
+    end: bytes
+    frees: int
+
+
+Op = Put | Delete | DeleteRange | Deleted
 
 
 class WriteBatch:
@@ -73,6 +85,11 @@ class WriteBatch:
     def delete_range(self, family: Family, start: bytes, end: bytes, frees: int = 0) -> None:
         """Add the deletion of ``start <= key < end``; for ``frees`` (bytes) see ``DeleteRange``."""
         self.ops.append(DeleteRange(family, start, end, frees))
+        self.size += len(start) + len(end)
+
+    def deleted(self, family: Family, start: bytes, end: bytes, frees: int) -> None:
+        """Say that ``start <= key < end`` was deleted key by key; see ``Deleted``."""
+        self.ops.append(Deleted(family, start, end, frees))
         self.size += len(start) + len(end)
 
     def __bool__(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from durable_streams_cluster.errors import StorageError
-from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch
+from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 
 _BLOCK: Final = 512
 """Keys a block holds before it splits: inserting moves at most this many, and so does the copy after a scan."""
@@ -191,7 +191,7 @@ class MemoryKv:
                 tables[op[0]].put(op[1], op[2])
             elif isinstance(op, Delete):
                 tables[op[0]].delete(op[1])
-            else:
+            elif isinstance(op, DeleteRange):
                 tables[op[0]].delete_range(op[1], op[2])
         self._writes += 1
 

@@ -8,6 +8,7 @@ in the batch of the deletion, and so survives a restart.
 
 import threading
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from struct import Struct
@@ -24,6 +25,9 @@ LATER_MS: Final = 30_000
 """Until the next look after one that found nothing: what was not worth it is so seldom a moment later."""
 DEAD_SHARE: Final = 0.2
 """Rewrite files of which this share is dead. So dead data takes at most a quarter of what lives, on the average."""
+
+OFF_RECORD: Final = 500
+"""Ranges that one write takes off the record, at most: it holds up the loop."""
 
 MARK: Final = b"\1"
 """What the keys on record begin with; the turn numbers beside them begin with 0."""
@@ -117,52 +121,81 @@ class Waiting:
         """Deleted before the last flush, so that no memtable knows them."""
         self._fresh: list[Range] = []
         self._fresh_since_ms = now_ms
+        # Sums are kept, not made: they are asked for after each write.
+        self._ready_bytes = _frees(self._ready)
+        self._fresh_bytes = 0
         self._look_ms = now_ms
         """When to look next."""
+        self._done: deque[Range] = deque()
+        """Reclaimed, and still on record."""
 
     @property
     def waiting_bytes(self) -> int:
         """About how many bytes are deleted and not reclaimed."""
-        with self._lock:
-            return _frees(self._ready) + _frees(self._fresh)
+        return self._ready_bytes + self._fresh_bytes
 
-    def add(self, dead: Range, now_ms: int) -> None:
-        """A range was deleted just now."""
+    def off_record(self) -> list[Range]:
+        """Some of those that are reclaimed: the next write takes them off the record."""
+        return list(islice(self._done, OFF_RECORD))
+
+    def written(self, dead: Iterable[Range], off_record: Sequence[Range], now_ms: int) -> None:
+        """A write deleted ``dead`` just now, and took ``off_record`` off the record."""
+        for _ in off_record:
+            self._done.popleft()
         with self._lock:
-            if not self._fresh:
-                self._fresh_since_ms = now_ms
-            self._fresh.append(dead)
+            for each in dead:
+                if not self._fresh:
+                    self._fresh_since_ms = now_ms
+                self._fresh.append(each)
+                self._fresh_bytes += each.frees
 
     def needs_flush(self, now_ms: int) -> bool:
         """Whether what a memtable still holds is worth writing it out early."""
         if not self._fresh:
             return False
-        with self._lock:
-            return now_ms - self._fresh_since_ms >= PATIENCE_MS or _frees(self._fresh) >= WORTH_BYTES
+        return now_ms - self._fresh_since_ms >= PATIENCE_MS or self._fresh_bytes >= WORTH_BYTES
 
     def flushed(self) -> None:
         """The memtables were switched: what was deleted so far is in none that is written to."""
         with self._lock:
             self._ready += self._fresh
-            self._fresh = []
+            self._ready_bytes += self._fresh_bytes
+            self._fresh, self._fresh_bytes = [], 0
 
     def due(self, now_ms: int) -> bool:
         """Whether it is time to ``take``."""
         return bool(self._ready) and now_ms >= self._look_ms
 
-    def take(self, files: Iterable[File], now_ms: int) -> list[Range]:
-        """What is worth reclaiming now; it waits no more."""
+    def ready(self) -> tuple[Range, ...]:
+        """What was deleted before the last flush: to be asked before the memtables that are written out are counted."""
         with self._lock:
-            ready = tuple(self._ready)
+            return tuple(self._ready)
+
+    def take(self, ready: Sequence[Range], files: Iterable[File], now_ms: int) -> list[Range]:
+        """What of ``ready`` is worth reclaiming now; it waits no more."""
         chosen = dict.fromkeys(choose(ready, files))
         with self._lock:
             self._ready = [dead for dead in self._ready if dead not in chosen]
+            self._ready_bytes = _frees(self._ready)
             self._look_ms = now_ms + (AGAIN_MS if chosen else LATER_MS)
         return list(chosen)
+
+    def reclaimed(self, taken: Iterable[Range]) -> None:
+        """What was taken is done, and need not be looked at after a restart."""
+        self._done.extend(taken)
 
 
 def _frees(ranges: Iterable[Range]) -> int:
     return sum(dead.frees for dead in ranges)
+
+
+def last_before(end: bytes) -> bytes:
+    """A key behind every key of ours below ``end``, and below it itself: RocksDB counts the end of a compaction in.
+
+    Were it ``end``, a memtable with the next trim of the same stream, which begins there, would be written out.
+    """
+    body = end.rstrip(b"\0")
+    return body[:-1] + bytes((body[-1] - 1,)) + b"\xff" * 16 if body else end
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:

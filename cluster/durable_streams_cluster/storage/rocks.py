@@ -7,7 +7,6 @@ reads hold it, ``flush_wal``, ``flush`` and ``close`` release it.
 import contextlib
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn, Self
@@ -18,9 +17,10 @@ from rocksdict import WriteBatch as RocksBatch
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MemoryShares
+from durable_streams_cluster.storage import reclaim
 from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
-from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
-from durable_streams_cluster.storage.reclaim import MARK, File, Range, Waiting, joined, mark_key, mark_value, read_mark
+from durable_streams_cluster.storage.kv import Delete, Deleted, Family, Put, WriteBatch, WriteStalled
+from durable_streams_cluster.storage.reclaim import MARK, Range, Waiting, read_mark
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
 
@@ -69,8 +69,6 @@ class RocksKv:
         self._gate = threading.Lock()
         """Held during a write, and from before the last sync to the end of a flush."""
         self._waiting = Waiting(_marks(database), clock.steady_ms())
-        self._reclaimed: deque[Range] = deque()
-        """Ranges whose record the next write removes."""
         self._reclaiming = threading.Lock()
         """Held by whoever reclaims."""
         self.sync_count = 0
@@ -214,6 +212,8 @@ class RocksKv:
                     rows.put(op[1], op[2], handles[op[0]])
                 elif isinstance(op, Delete):
                     rows.delete(op[1], handles[op[0]])
+                elif isinstance(op, Deleted):
+                    dead.append(Range(op[1], op[2], op[3]))
                 elif op[1] < op[2]:  # RocksDB refuses a range whose end comes first
                     rows.delete_range(op[1], op[2], handles[op[0]])
                     if op[3]:
@@ -221,12 +221,13 @@ class RocksKv:
             rows.put(turn_key(turn), b"")
             rows.delete(turn_key(turn - TURNS_KEPT))
             for each in dead:
-                rows.put(mark_key(each), mark_value(each))
-            while self._reclaimed:
-                rows.delete(mark_key(self._reclaimed.popleft()))
+                rows.put(reclaim.mark_key(each), reclaim.mark_value(each))
+            off_record = self._waiting.off_record()
+            for each in off_record:
+                rows.delete(reclaim.mark_key(each))
             self._database.write(rows)
-            for each in dead:
-                self._waiting.add(each, self._clock.steady_ms())
+            if dead or off_record:
+                self._waiting.written(dead, off_record, self._clock.steady_ms())
             # Only now: a sync that runs meanwhile must not count a write that was not finished when it began.
             self._turn = turn
             self._unflushed += cost
@@ -284,8 +285,9 @@ class RocksKv:
     def reclaim(self) -> None:
         """Rewrite the table files around deleted ranges, where that is worth it.
 
-        RocksDB would write out a memtable that knows any key of a compacted range, and with that switch the WAL by
-        itself. So a range comes here only after a flush, and nobody ever writes into it again (``kv.DeleteRange``).
+        RocksDB would write out a memtable that knows any key of a compacted range or its end, and with that switch the
+        WAL by itself. So a range comes here only after a flush that is done, nobody ever writes into it again
+        (``kv.DeleteRange``), and the end that RocksDB is told lies before its own (``last_before``).
 
         Raises:
             StorageError: as of ``sync``.
@@ -294,20 +296,21 @@ class RocksKv:
         with self._reclaiming:
             data = self._families[Family.DATA]
             try:
+                ready = self._waiting.ready()  # before the count: a flush may begin at any time, and makes more ready
                 if self._closed or data.property_int_value("rocksdb.num-immutable-mem-table"):
                     return
                 files = [
-                    File(each["level"], each["size"], each["start_key"], each["end_key"])
+                    reclaim.File(each["level"], each["size"], each["start_key"], each["end_key"])
                     for each in self._database.live_files()
                 ]
-                taken = self._waiting.take(files, self._clock.steady_ms())
-                for dead in joined(taken):
+                taken = self._waiting.take(ready, files, self._clock.steady_ms())
+                for dead in reclaim.joined(taken):
                     if self._closed:
                         return
                     options = CompactOptions()
                     options.set_exclusive_manual_compaction(False)
-                    data.compact_range(dead.start, dead.end, options)
-                self._reclaimed.extend(taken)
+                    data.compact_range(dead.start, reclaim.last_before(dead.end), options)
+                self._waiting.reclaimed(taken)
             except Exception as error:
                 if not self._closed:
                     raise self._fail("reclaim", error) from error
@@ -334,7 +337,7 @@ class RocksKv:
                 # after a fault, and says nothing new.
                 self._handles = ()
                 if self._reclaiming.locked():
-                    self._database.cancel_all_background(True)
+                    self._database.cancel_all_background(False)  # told to wait, it would hold the interpreter
                 with self._reclaiming:
                     pass
                 for family in (*self._families, self._database):

@@ -40,6 +40,8 @@ FEW_KEYS = 64
 """A stream with at most this many keys is deleted key by key."""
 FEW_BYTES = 256 * KIB
 """A stream with more data of its own is not even read to count its keys: reading holds up the loop."""
+WORTH_A_MARK = 16 * KIB
+"""A stream deleted key by key is put on record to be reclaimed from here on; with less, its keys weigh enough."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -350,6 +352,8 @@ class StreamStore:
             # A range tombstone costs every later reader of its neighbourhood; a few keys are deleted one by one.
             for key in few:
                 batch.delete(_DATA, key)
+            if size >= WORTH_A_MARK:
+                batch.deleted(_DATA, start, end, size)
 
 
 def _bounded(cache: dict[K, V], key: K, value: V) -> V:

@@ -5,6 +5,8 @@ the records as soon as no fork needs them. Whoever trims decides where (``cut_by
 its configuration); the command carries the place, so every replica does the same.
 """
 
+from collections.abc import Generator
+
 from msgspec.structs import replace
 
 from durable_streams_cluster.streams import reading
@@ -46,25 +48,38 @@ def put_freed(ref: StreamRef, meta: StreamMeta) -> tuple[Write, ...]:
     return (DropRecords(ref, after, meta.head), put) if after < meta.head else (put,)
 
 
+def exceeds(meta: StreamMeta, keep: int) -> bool:
+    """Whether a stream that keeps its newest ``keep`` bytes is worth trimming."""
+    return meta.tail - meta.head > keep + keep // WORTH_FRACTION
+
+
 def cut_by_size(view: History, ref: StreamRef, meta: StreamMeta, keep: int) -> int:
     """Where to trim a stream so that at least its newest ``keep`` bytes stay; its head when that is not worth it."""
-    if meta.tail - meta.head <= keep + keep // WORTH_FRACTION:
+    if not exceeds(meta, keep):
         return meta.head
     return max(meta.head, _last_end(view, ref, meta, meta.tail - keep))
 
 
-def cut_by_age(view: History, ref: StreamRef, meta: StreamMeta, before_ms: int) -> int:
+def oldest_ms(view: History, ref: StreamRef, meta: StreamMeta) -> int | None:
+    """When the oldest append that is kept was stored (cluster time); None of an empty stream."""
+    return _append_at(view, ref, meta, meta.head)[2] if meta.head < meta.tail else None
+
+
+def cut_by_age(view: History, ref: StreamRef, meta: StreamMeta, before_ms: int) -> Generator[None, None, int]:
     """Where to trim a stream so that what was stored before ``before_ms`` (cluster time) is gone.
 
-    Appends are stored in the order of time, so the first one that stays is found by halving, in some forty look-ups.
+    Appends are stored in the order of time, so the first one that stays is found by strides that double, and then by
+    halving: few look-ups where little is to go, and never many. It yields after each, for each reads an append whole:
+    of 16 MiB that takes some ten milliseconds. Nobody may trim the stream meanwhile; go on only while it is there.
     """
-    low, high = meta.head, meta.tail
+    low, high, stride = meta.head, meta.tail, 0
     while low < high:
-        start, end, stored_ms = _append_at(view, ref, meta, (low + high) // 2)
+        start, end, stored_ms = _append_at(view, ref, meta, min(low + stride, (low + high) // 2))
         if stored_ms < before_ms:
-            low = end
+            stride, low = 2 * (end - low), end
         else:
             high = start
+        yield
     return low
 
 
