@@ -131,14 +131,15 @@ def test_a_port_that_a_person_set_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("30s", 30), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), ("24h", 86400)]
+    ("text", "seconds"),
+    [("500ms", 0.5), ("30s", 30), ("2m", 120), ("1h", 3600), ("1.5s", 1.5), ("24h", 86400), ("1d", 86400)],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", "30", "s", "-1s", "0s", "1d", "30 s", "1m30s", "25h", "٣s", "1e3s", "nans", "30s\n"]
+    "text", ["", "30", "s", "-1s", "0s", "2d", "30 s", "1m30s", "25h", "٣s", "1e3s", "nans", "30s\n"]
 )
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|zero"):

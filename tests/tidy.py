@@ -24,14 +24,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "limits": ("ids",),
     "errors": ("ids",),
     "settings": BASE,
-    "config": (*BASE, "settings"),
+    "policies": (*BASE, "settings"),
+    "config": (*BASE, "settings", "policies"),
     "raft": ("ids", "limits"),
     "streams": ("ids", "limits"),
     "api": (*BASE, "streams"),
     "observe": (*BASE, "clock", "config"),
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
-    "runtime": (*BASE, "clock", "config", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
+    "runtime": (*BASE, "clock", "config", "policies", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
     "gateway": (*BASE, "clock", "config", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "node": ("*",),
@@ -42,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 # Pure: the same arguments give the same answer, on every replica and in the simulator.
 PURE = re.compile(
     rf"""{CLUSTER}\.(
-        ids | limits | errors | settings | config | (raft|streams|replica)(\..+)?
+        ids | limits | errors | settings | policies | config | (raft|streams|replica)(\..+)?
         | storage\.(keys|kv|memory|codecs|stream_store|raft_log)
         | runtime\.(wire|grpc_status)
         | gateway\.(codec|headers|status|caching|sse|paths|pages)

@@ -29,6 +29,9 @@ class BadOffset(msgspec.Struct, frozen=True):
 class OffsetGone(msgspec.Struct, frozen=True):
     """The offset belongs to another stream that had this path, or to data that is no longer kept."""
 
+    first: Offset
+    """Where what is kept begins."""
+
 
 ReadRejected = NotFound | SoftDeleted | BadOffset | OffsetGone
 
@@ -51,6 +54,18 @@ class Page(msgspec.Struct):
     expires_at_ms: int | None
     encoded: dict[str, bytes]
     """Forms of the bodies made by readers, kept for the next reader of the same page."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One stream of a list."""
+
+    path: str
+    content_type: str
+    first_offset: Offset
+    next_offset: Offset
+    closed: bool
+    ttl_s: int | None
+    expires_at_ms: int | None
 
 
 class Watch(Protocol):
@@ -86,6 +101,13 @@ class Streams(Protocol):
 
     async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
         """What is known of a stream; renews nothing (PROTOCOL 5.5)."""
+        ...
+
+    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Listed]:
+        """At most ``limit`` streams whose path begins with ``prefix``, by path, beginning behind ``after``.
+
+        In the order of UTF-8. Deleted streams are not among them. Fewer than ``limit`` means that there are no more.
+        """
         ...
 
     async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MAX_APPEND_BYTES, MAX_INFLIGHT_BYTES, MIB, Limits
+from durable_streams_cluster.policies import Policies, parse_policies
 from durable_streams_cluster.settings import (
     BY_KEY,
     CLIENT_ENV,
@@ -100,6 +101,7 @@ class Config:
     allow_unauthenticated: bool
     log: LogConfig
     limits: Limits
+    policies: Policies
     given: tuple[Given, ...]
     warnings: tuple[str, ...]
     """For the log: what was ignored."""
@@ -154,7 +156,7 @@ def _read_file(text: str, name: str) -> dict[str, str]:
         raise ConfigError(f"file {name}: not TOML: {error}") from error
     flat: dict[str, object] = {}
     for key, value in document.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not (key in BY_KEY and BY_KEY[key].kind == "rules"):
             flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
         else:
             flat[key] = value
@@ -172,13 +174,24 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
             return "true" if value else "false"
         case "size", int() if not isinstance(value, bool):
             return str(value)
+        case "rules", dict() if all(isinstance(rules, dict) for rules in value.values()):
+            # [prefixes."logs/"] with a key a rule, as the text that the environment would hold.
+            return ", ".join(
+                " ".join([prefix, *(f"{name}={rule}" for name, rule in rules.items())])
+                for prefix, rules in value.items()
+            )
         case "list", list() if all(isinstance(item, str) for item in value):
             return ",".join(value)
-        case (("text" | "list" | "duration" | "size"), str()):
+        case (("text" | "list" | "duration" | "size" | "rules"), str()):
             return value
         case _:
             pass
-    wanted = {"switch": "true or false", "list": "a string or an array of strings", "size": 'a string like "16MiB"'}
+    wanted = {
+        "switch": "true or false",
+        "list": "a string or an array of strings",
+        "size": 'a string like "16MiB"',
+        "rules": f'tables like [{setting.key}."logs/"]',
+    }
     raise ConfigError(f"file {name}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {value!r}")
 
 
@@ -252,6 +265,7 @@ def _build(given: dict[str, Given], warnings: tuple[str, ...]) -> Config:
             level=values.get("log.level", _one_of("debug", "info", "warning", "error")),
         ),
         limits=_limits(values),
+        policies=values.get("prefixes", parse_policies),
         given=tuple(given.values()),
         warnings=warnings,
     )

@@ -14,6 +14,12 @@ MAX_TTL_S = 10 * 365 * 24 * 3600
 MAX_FORK_DEPTH = 64
 """Forks of forks; bounds the cascade of one deletion."""
 
+MAX_FORKS_PER_STREAM = 10_000
+"""Forks made directly of one stream, and still there."""
+
+MAX_PRODUCERS_PER_STREAM = 10_000
+"""Producers that one stream remembers; each costs up to a few hundred bytes on disk, for the life of the stream."""
+
 PRODUCER_WINDOW = 64
 """Batches of a producer whose end offsets are kept, so that a duplicate answers the original offset."""
 

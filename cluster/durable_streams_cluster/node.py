@@ -64,7 +64,7 @@ class Node:
         self.metrics = Metrics()
         replica = Replica(config.node, kv, Now(clock.steady_ms(), clock.wall_ms()))
         self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
-        self.streams = LocalStreams(self._driver, config.limits)
+        self.streams = LocalStreams(self._driver, config.limits, config.policies)
         self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), self.metrics)
         if config.public_url is not None:
             self.app.public_url = config.public_url.rstrip("/").encode()

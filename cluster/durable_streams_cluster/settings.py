@@ -15,7 +15,7 @@ from durable_streams_cluster.errors import ConfigError
 
 ENV_PREFIX = "DURABLE_STREAMS_"
 
-Kind = Literal["text", "list", "switch", "duration", "size"]
+Kind = Literal["text", "list", "switch", "duration", "size", "rules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,15 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("max-append-bytes", "16MiB", "SIZE", _LIMITS, "the largest body of one append, at most 64MiB", "size"),
     Setting("memory-budget", "512MiB", "SIZE", _LIMITS, "for the block cache, memtables and bytes in flight", "size"),
+    Setting(
+        "prefixes",
+        "",
+        "PREFIX RULE=VALUE...,...",
+        _LIMITS,
+        "what streams get by the beginning of their path: ttl, max-bytes, retain-bytes, retain-age",
+        "rules",
+        flag=False,
+    ),
     Setting("log.format", "text", "text|json", _OTHER, "lines for people, or one JSON object a line", flag=False),
     Setting("log.level", "info", "LEVEL", _OTHER, "debug, info, warning or error", flag=False),
 )
@@ -150,7 +159,8 @@ def parse_address(text: str) -> Address:
     return Address(parse_host(host), int(port))
 
 
-_DURATION_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DAY_S = 24 * 3600
+_DURATION_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY_S}
 _SIZE_UNITS: Mapping[str, int] = {"": 1, "B": 1} | {
     prefix + suffix: base**power
     for suffix, base in (("B", 1000), ("iB", 1024))
@@ -158,14 +168,14 @@ _SIZE_UNITS: Mapping[str, int] = {"": 1, "B": 1} | {
 }
 
 
-def parse_duration(text: str) -> float:
-    """``500ms``, ``30s``, ``2m``, ``1h`` as seconds, more than none. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)", text)
+def parse_duration(text: str, most_days: int = 1) -> float:
+    """``500ms``, ``30s``, ``2m``, ``1h``, ``7d`` as seconds, more than none. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", text)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m or h, like 30s")
+        raise ValueError(f"{text!r} is not a duration: write a number and ms, s, m, h or d, like 30s")
     seconds = float(match[1]) * _DURATION_UNITS[match[2]]
-    if not 0 < seconds <= 24 * 3600:
-        raise ValueError(f"{text!r} must be more than zero and at most 24h")
+    if not 0 < seconds <= most_days * _DAY_S:
+        raise ValueError(f"{text!r} must be more than zero and at most {f'{most_days}d' if most_days > 1 else '24h'}")
     return seconds
 
 

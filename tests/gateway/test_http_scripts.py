@@ -6,7 +6,8 @@ A command is a whole request: its first line is the command's, the rest stands b
 - ``together``, below it requests divided by ``===``: they reach the node in one turn;
 - ``leave NAME``: its client goes away; ``wait SECONDS``: time passes;
 - ``clock SECONDS``: the wall clock jumps; ``mount PREFIX``: the application is mounted there; ``public URL``;
-- ``limit NAME NUMBER``: a node with this limit, empty; ``drain``.
+- ``limit NAME NUMBER``: a node with this limit, empty; ``drain``;
+- ``trim PATH POSITION``: what retention does to a stream.
 
 Offsets are as they are on the wire. Headers that every response has are checked, not shown.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.streams.commands import Trim
 from tests.datadriven import Command, run_script, scripts
 from tests.gateway import asgi
 from tests.runtime.world import JumpingLoop, World, settle, simulate, started
@@ -103,6 +105,12 @@ class Client:
         self._limits = replace(self._limits, **{command.word(): int(command.word())})
         self._world = await started(limits=self._limits)
         return ""
+
+    async def do_trim(self, command: Command) -> str:
+        path = command.word()
+        ref = self._world.group.store.committed.find(path)
+        outcome = await self._world.driver.propose(Trim(path, ref.id, int(command.word())), 1)
+        return type(outcome).__name__
 
     async def do_drain(self, _: Command) -> str:
         self._world.app.drain()

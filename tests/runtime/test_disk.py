@@ -33,6 +33,13 @@ class Store:
     def flush(self) -> None:
         self.calls.append("flush")
 
+    def reclaim(self) -> None:
+        self.begun.set()
+        self.working.wait(30)
+        self.calls.append("reclaim")
+        if self.failure is not None:
+            raise self.failure
+
 
 def disk_of(store: Store, loop: asyncio.AbstractEventLoop) -> Disk:
     return Disk(cast("Any", store), loop)
@@ -92,3 +99,25 @@ def test_close_gives_up_on_a_sync_that_hangs() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert (store.calls, outcomes) == (["sync"], [])
+
+
+def test_a_sync_does_not_wait_for_a_reclaim() -> None:
+    async def main() -> None:
+        store, outcomes = Store(), list[Outcome]()
+        disk = disk_of(store, asyncio.get_running_loop())
+        store.working.clear()
+        reclaimed = asyncio.get_running_loop().create_future()
+        disk.reclaim(reclaimed.set_result)
+        assert await asyncio.to_thread(store.begun.wait, 30)
+        flushed = asyncio.get_running_loop().create_future()
+        store.sync = lambda: 0  # type: ignore[method-assign]
+        disk.sync(flushed.set_result, then_flush=True)
+        assert await flushed is None
+        assert store.calls == ["flush"]
+        store.failure = OSError("no")
+        store.working.set()
+        assert await reclaimed is store.failure
+        disk.close()
+        assert outcomes == []
+
+    asyncio.run(main())

@@ -9,6 +9,7 @@ from durable_streams_cluster.api import From, OffsetGone, Page
 from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.streams.commands import Append, Delete
+from durable_streams_cluster.streams.offsets import START
 from durable_streams_cluster.streams.outcomes import Appended, Deleted, NotFound
 from tests.runtime.world import StallingKv, append, content, create, settle, simulate, started
 
@@ -52,7 +53,7 @@ def test_offsets_of_a_stream_that_ended_are_gone() -> None:
         assert isinstance(appended, Appended)
         await asyncio.sleep(10)
         await world.streams.create(create("s"))
-        assert await world.streams.read("s", appended.next_offset) == OffsetGone()
+        assert await world.streams.read("s", appended.next_offset) == OffsetGone(START)
 
     simulate(main)
 

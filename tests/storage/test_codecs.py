@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import Index, NodeId, Term
@@ -39,15 +40,21 @@ META = StreamMeta(
     deleted=False,
     producers=1,
     expiry_due=62_000,
+    head=9,
+    above=2,
+    freed=8,
+    max_bytes=1_000,
 )
 COMMANDS = [
     c.Create("a/b", "text/plain", 60, None, True, b"\x00body", FORK),
-    c.Create("a", None, None, 1_893_456_000_000, False, b"", None),
+    c.Create("a", None, None, 1_893_456_000_000, False, b"", None, 60, 1_000),
     c.Append("a/b", "text/plain", b"body", True, b"\xff1", c.Producer("p\xe9", 2**53 - 1, 0)),
     c.Delete("a/b"),
     c.Touch("a/b", 9),
     c.Expire("a/b", 9, 2_000),
     c.Rearm("a/b", 9),
+    c.Trim("a/b", 9, 12),
+    c.Append("a", "text/plain", b"body", False, None, None, Offset(3, 12)),
 ]
 
 
@@ -91,24 +98,44 @@ STORED: dict[str, tuple[object, bytes, Decode]] = {
 }
 GOLDEN = {
     "meta": (
-        "01dc0014a3612f62aa746578742f706c61696e94c03cc093a67372632fc3a992020503cd03e8cd07d00c929201009203"
-        "08c2c393a1700405c402ff313cc094920709a67372632fc3a9080102c201cdf2300000"
+        "01dc0016a3612f62aa746578742f706c61696e94c03cc093a67372632fc3a992020503cd03e8cd07d00c929201009203"
+        "08c2c393a1700405c402ff313cc094920709a67372632fc3a9080102c201cdf230090208cd03e8"
     ),
     "producer": "0193040592080c",
     "applied": "01940703cd04d2920a03",
     "hard state": "0100000000000000050f0de39e9203a26e31",
     "entry": "01020001000000000000000300000000000004d2000001977420dc00f4c32cee64617461",
     "record": "0100000000000004d2626f6479",
-    "command 0 Create": "0191929202039801a3612f62aa746578742f706c61696e3cc0c3c40500626f647993a67372632fc3a992020503",
-    "command 1 Create": "0191929202039801a161c0c0cf000001b8dac5b400c2c400c0",
+    "command 0 Create": (
+        "0191929202039a01a3612f62aa746578742f706c61696e3cc0c3c40500626f647993a67372632fc3a992020503c0c0"
+    ),
+    "command 1 Create": "0191929202039a01a161c0c0cf000001b8dac5b400c2c400c03ccd03e8",
     "command 2 Append": (
-        "0191929202039702a3612f62aa746578742f706c61696ec404626f6479c3c402ff3193a370c3a9cf001fffffffffffff00"
+        "0191929202039802a3612f62aa746578742f706c61696ec404626f6479c3c402ff3193a370c3a9cf001fffffffffffff00c0"
     ),
     "command 3 Delete": "0191929202039203a3612f62",
     "command 4 Touch": "0191929202039304a3612f6209",
     "command 5 Expire": "0191929202039405a3612f6209cd07d0",
     "command 6 Rearm": "0191929202039306a3612f6209",
+    "command 7 Trim": "0191929202039417a3612f62090c",
+    "command 8 Append": "0191929202039802a161aa746578742f706c61696ec404626f6479c2c0c092030c",
 }
+FEATURE_LEVEL_1: dict[str, tuple[object, str]] = {
+    "meta": (
+        replace(META, head=0, above=0, freed=0, max_bytes=None),
+        "01dc0014a3612f62aa746578742f706c61696e94c03cc093a67372632fc3a992020503cd03e8cd07d00c929201009203"
+        "08c2c393a1700405c402ff313cc094920709a67372632fc3a9080102c201cdf2300000",
+    ),
+    "command 0 Create": (
+        [Proposal(Origin(2, 3), COMMANDS[0])],
+        "0191929202039801a3612f62aa746578742f706c61696e3cc0c3c40500626f647993a67372632fc3a992020503",
+    ),
+    "command 2 Append": (
+        [Proposal(Origin(2, 3), COMMANDS[2])],
+        "0191929202039702a3612f62aa746578742f706c61696ec404626f6479c3c402ff3193a370c3a9cf001fffffffffffff00",
+    ),
+}
+"""Bytes of builds that knew fewer fields."""
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -132,6 +159,12 @@ def test_no_golden_bytes_are_left_over() -> None:
 def test_old_bytes_stay_readable(name: str) -> None:
     value, _, decode = STORED[name]
     assert decode(bytes.fromhex(GOLDEN[name])) == value
+
+
+@pytest.mark.parametrize("name", FEATURE_LEVEL_1)
+def test_bytes_of_earlier_builds_stay_readable(name: str) -> None:
+    value, stored = FEATURE_LEVEL_1[name]
+    assert STORED[name][2](bytes.fromhex(stored)) == value
 
 
 def test_every_command_has_golden_bytes() -> None:

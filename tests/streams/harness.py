@@ -2,9 +2,11 @@
 
 Commands (words in capitals are the script's):
 
-- ``create PATH type= ttl= expires= closed from= at= sub=``, ``append PATH type= close seq= producer=ID/EPOCH/SEQ``;
+- ``create PATH type= ttl= expires= closed from= at= sub= default_ttl= max=``,
+  ``append PATH type= close seq= producer=ID/EPOCH/SEQ match=OFFSET``;
   the lines below are the body (``size=N``: so many bytes instead);
 - ``delete PATH``, ``touch PATH``, ``expire PATH seen=MS``, ``rearm PATH`` (``id=``: of another stream than is there);
+- ``trim PATH POSITION``, ``cut PATH bytes= before=MS``: where retention would trim;
 - ``clock cluster= wall=``: the stamps from here on; ``+5`` is relative;
 - ``read PATH from=OFFSET``, ``locate PATH OFFSET...``, ``show PATH``, ``producer PATH ID``, ``group``;
 - ``batches PATH ID EPOCH FROM TO``: one byte each; ``chain FIRST NAME COUNT``: forks of forks, each with an
@@ -25,7 +27,7 @@ from durable_streams_cluster.storage.kv import Family, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.stream_store import StreamReader, StreamStore
 from durable_streams_cluster.streams import commands as c
-from durable_streams_cluster.streams import json_mode, machine, reading
+from durable_streams_cluster.streams import json_mode, machine, reading, retention
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.outcomes import Outcome
@@ -102,7 +104,7 @@ class Machine:
             # Of a dropped stream a turn need not hide the producers: its number is never used again.
             "producers": {key: view.producer(*key) for key in self.producers if metas[key[0]] is not None},
             "content": {
-                ref: [(r.end, r.body) for r in reading.records(view, ref, meta, 0)]
+                ref: [(r.end, r.body) for r in reading.records(view, ref, meta, meta.head)]
                 for ref in content_of
                 if (meta := metas[ref]) is not None
             },
@@ -145,7 +147,8 @@ class Script(Machine):
             at = parse(command.text("at")) if command.has("at") else None
             fork = c.Fork(command.text("from"), at, command.number("sub", 0))
         ttl_s, expires_at_ms = _optional(command, "ttl"), _optional(command, "expires")
-        create = c.Create(path, kind, ttl_s, expires_at_ms, closed, _body(command, kind), fork)
+        given = _optional(command, "default_ttl"), _optional(command, "max")
+        create = c.Create(path, kind, ttl_s, expires_at_ms, closed, _body(command, kind), fork, *given)
         yield told(self.apply(create))
 
     def do_append(self, command: Command) -> Iterator[str]:
@@ -156,7 +159,8 @@ class Script(Machine):
             producer = c.Producer(identity, int(epoch), int(seq))
         seq_bytes = command.text("seq").encode("latin-1") if command.has("seq") else None
         body = _body(command, kind)
-        outcome = self.apply(c.Append(path, kind, body, close, seq_bytes, producer))
+        if_match = parse(command.text("match")) if command.has("match") else None
+        outcome = self.apply(c.Append(path, kind, body, close, seq_bytes, producer, if_match))
         yield told(outcome) + (" woken" if self.woken else "")
 
     def do_delete(self, command: Command) -> Iterator[str]:
@@ -174,6 +178,19 @@ class Script(Machine):
         path = command.word()
         yield told(self.apply(c.Rearm(path, self._id(command, path))))
 
+    def do_trim(self, command: Command) -> Iterator[str]:
+        path = command.word()
+        yield told(self.apply(c.Trim(path, self._id(command, path), int(command.word()))))
+
+    def do_cut(self, command: Command) -> Iterator[str]:
+        self.end_turn()
+        ref, meta = self.found(command.word())
+        view = self.store.committed
+        if command.has("bytes"):
+            yield str(retention.cut_by_size(view, ref, meta, command.number("bytes")))
+        if command.has("before"):
+            yield str(retention.cut_by_age(view, ref, meta, command.number("before")))
+
     def do_clock(self, command: Command) -> Iterator[str]:
         for name in ("cluster", "wall"):
             if command.has(name):
@@ -184,7 +201,7 @@ class Script(Machine):
 
     def do_read(self, command: Command) -> Iterator[str]:
         path = command.word()
-        start = parse(command.text("from", "0_0"))
+        start = parse(command.text("from")) if command.has("from") else self.found(path)[1].head_offset
         place = self.locate(path, start)
         if place is not reading.Place.BOUNDARY:
             yield place.name
@@ -212,7 +229,17 @@ class Script(Machine):
         parts += [name for name in ("fresh", "closed", "deleted") if getattr(meta, name)]
         if meta.parent is not None:
             parts.append(f"parent={meta.parent.path}@{meta.parent.at} depth={meta.parent.depth}")
-        for name in ("forks", "producers", "stream_seq", "ttl_s", "expires_at_ms", "expiry_due"):
+        for name in (
+            "head",
+            "freed",
+            "max_bytes",
+            "forks",
+            "producers",
+            "stream_seq",
+            "ttl_s",
+            "expires_at_ms",
+            "expiry_due",
+        ):
             if getattr(meta, name):
                 parts.append(f"{name}={getattr(meta, name)}")
         yield " ".join(parts)

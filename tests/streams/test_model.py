@@ -16,6 +16,7 @@ from durable_streams_cluster.streams.outcomes import (
     ForkSourceDeleted,
     ForkSourceMissing,
     NotFound,
+    Renewed,
     SoftDeleted,
     StreamClosed,
 )
@@ -33,6 +34,7 @@ class Model:
 
     data: bytes = b""
     offsets: dict[int, Offset] = field(default_factory=lambda: {0: START})
+    head: int = 0
     closed: bool = False
     deleted: bool = False
     source: "Model | None" = None
@@ -113,7 +115,7 @@ class Streams(RuleBasedStateMachine):
             assert outcome == ForkSourceMissing()
         elif original.deleted:
             assert outcome == ForkSourceDeleted()
-        elif sub_offset > self.room(original, position):
+        elif sub_offset > self.room(original, position) or position < original.head:
             assert isinstance(outcome, ForkRefused)
         else:
             self.forked(path, original, position + sub_offset, own, outcome)
@@ -125,13 +127,25 @@ class Streams(RuleBasedStateMachine):
     def forked(self, path: str, original: Model, cut: int, own: bytes, outcome: object) -> None:
         assert isinstance(outcome, Created)
         inherited = {end: offset for end, offset in original.offsets.items() if end <= cut}
-        model = Model(original.data[:cut], inherited, source=original)
+        model = Model(original.data[:cut], inherited, original.head, source=original)
         original.forks += 1
         self.streams[path] = model
         if cut not in inherited:  # inside an append: a new offset, in the era of what surrounds it
             after = next(offset for end, offset in sorted(original.offsets.items()) if end > cut)
             model.offsets[cut] = Offset(after.generation, cut)
         self.stored(model, own, outcome.next_offset)
+
+    @rule(path=PATHS, pick=PICK, off=st.integers(0, 2))
+    def trim(self, path: str, pick: int, off: int) -> None:
+        known = self.streams.get(path)
+        if known is None:
+            return
+        position = sorted(known.offsets)[pick % len(known.offsets)] + off
+        ref, _ = self.machine.found(path)
+        outcome = self.machine.apply(c.Trim(path, ref.id, position))
+        assert outcome == (NotFound() if known.deleted else Renewed())
+        if not known.deleted and position in known.offsets:
+            known.head = max(known.head, position)
 
     @rule(path=PATHS)
     def delete(self, path: str) -> None:
@@ -166,10 +180,15 @@ class Streams(RuleBasedStateMachine):
         for path, model in self.streams.items():
             _, meta = self.machine.found(path)
             assert (meta.deleted, meta.closed, meta.forks) == (model.deleted, model.closed, model.forks)
+            assert meta.head == model.head
+            assert meta.deleted or meta.forks or meta.freed == meta.head, "what nobody needs is gone"
             assert meta.tail_offset == model.tail
             texts = [str(model.offsets[end]) for end in sorted(model.offsets)]
             assert texts == sorted(set(texts)), "offsets sort as the stream does, and none means two places"
             for end, offset in model.offsets.items():
+                if end < model.head:
+                    assert self.machine.locate(path, offset) is Place.GONE, f"{path} {offset}"
+                    continue
                 assert self.machine.locate(path, offset) is Place.BOUNDARY, f"{path} {offset}"
                 read = self.machine.read(path, offset)
                 assert b"".join(body for _, body in read) == model.data[end:]

@@ -12,7 +12,7 @@ from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, Overloaded
 from durable_streams_cluster.gateway import caching, codec, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
-from durable_streams_cluster.gateway.codec import Live, ReadRequest
+from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
 from durable_streams_cluster.gateway.headers import COMMON, BadRequest, Headers
 from durable_streams_cluster.gateway.live import LiveReads
 from durable_streams_cluster.gateway.status import Response
@@ -92,6 +92,8 @@ class GatewayApp:
         method: str = scope["method"]
         if root and raw.startswith(root):
             raw = raw[len(root) :]
+        if raw in paths.ALL and method in ("GET", "HEAD"):
+            return await self._list(codec.decode_list(scope["query_string"]))
         if not raw.startswith(paths.PREFIX):
             return _elsewhere(raw, method, scope)
         if method == "OPTIONS":
@@ -221,6 +223,9 @@ class GatewayApp:
 
     # -------------------------------------------------------------------------------------------------------- reads
 
+    async def _list(self, request: ListRequest) -> Response:
+        return pages.listing(await self._streams.list_streams(request.prefix, request.after, request.limit), request)
+
     async def _head(self, path: str) -> Response:
         meta = await self._streams.head(path)
         if not isinstance(meta, StreamMeta):
@@ -232,6 +237,8 @@ class GatewayApp:
             *status.lifetime(meta.ttl_s, meta.expires_at_ms),
             (b"cache-control", caching.NO_STORE),
         ]
+        if meta.head:
+            headers.append(status.first_offset(meta.head_offset))
         if meta.closed:
             headers.append(status.CLOSED)
         return Response(200, headers)

@@ -3,6 +3,7 @@
 A request that breaks a rule raises ``BadRequest``; nothing was stored then.
 """
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from urllib.parse import parse_qsl
@@ -23,6 +24,11 @@ INVALID_JSON = "invalid_json"
 """Code of a body that cannot be a record: it is said only of an open JSON stream."""
 
 
+LIST_DEFAULT = 100
+LIST_MOST = 1000
+"""Streams that one answer names."""
+
+
 class Live(Enum):
     """The ``live`` parameter."""
 
@@ -41,6 +47,14 @@ class ReadRequest(msgspec.Struct, frozen=True):
     live: Live
     cursor: str | None
     if_none_match: bytes | None
+
+
+class ListRequest(msgspec.Struct, frozen=True):
+    """A GET of all streams."""
+
+    prefix: str
+    after: str
+    limit: int
 
 
 def decode_fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
@@ -102,7 +116,11 @@ def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> A
             raise BadRequest("body", "is an empty array: there is nothing to append", code=INVALID_JSON)
     elif not close:
         raise BadRequest("body", "is empty; only a request with Stream-Closed: true may be")
-    return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer)
+    if_match = h.if_match(headers)
+    if if_match is not None and producer is not None:
+        # The two answer a retry differently: a duplicate is a success, and a tail that moved is not.
+        raise BadRequest("If-Match", "and the producer headers exclude each other")
+    return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer, if_match)
 
 
 def decode_read(query: bytes, headers: Headers) -> ReadRequest:
@@ -119,6 +137,24 @@ def decode_read(query: bytes, headers: Headers) -> ReadRequest:
     if live is not Live.NO and "offset" not in asked:
         raise BadRequest("offset", "is required in live modes")
     return ReadRequest(_offset(asked.get("offset")), live, asked.get("cursor"), headers.get(b"if-none-match"))
+
+
+def decode_list(query: bytes) -> ListRequest:
+    """GET of ``/v1/stream/`` itself: which streams there are (a superset of the protocol)."""
+    asked: dict[str, str] = {}
+    try:
+        for name, value in parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict"):
+            if name not in ("prefix", "after", "limit"):
+                raise BadRequest(name, "is not a parameter of a list: there are prefix, after and limit")
+            if name in asked:
+                raise BadRequest(name, "may be given only once")
+            asked[name] = value
+    except UnicodeDecodeError:
+        raise BadRequest("query", "is not UTF-8") from None
+    limit = asked.get("limit", str(LIST_DEFAULT))
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", limit) or int(limit) > LIST_MOST:
+        raise BadRequest("limit", f"must be a number from 1 to {LIST_MOST}")
+    return ListRequest(asked.get("prefix", ""), asked.get("after", ""), int(limit))
 
 
 def _offset(text: str | None) -> Offset | From:

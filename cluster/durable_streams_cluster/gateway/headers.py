@@ -18,6 +18,7 @@ ONCE = frozenset(
         b"stream-ttl",
         b"stream-expires-at",
         b"stream-seq",
+        b"if-match",
         b"stream-closed",
         b"stream-forked-from",
         b"stream-fork-offset",
@@ -32,10 +33,10 @@ ONCE = frozenset(
 EXPOSED = (
     b"Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-SSE-Data-Encoding, Stream-TTL, "
     b"Stream-Expires-At, Producer-Epoch, Producer-Seq, Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, "
-    b"Content-Type, Content-Encoding, Vary, Upstream-Content-Type, Upstream-Status, Retry-After"
+    b"Stream-First-Offset, Content-Type, Content-Encoding, Vary, Upstream-Content-Type, Upstream-Status, Retry-After"
 )
 ALLOWED = (
-    b"Content-Type, Authorization, If-None-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
+    b"Content-Type, Authorization, If-None-Match, If-Match, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, "
     b"Producer-Id, Producer-Epoch, Producer-Seq, Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, "
     b"Upstream-URL, Upstream-Method, Upstream-Authorization"
 )
@@ -165,6 +166,24 @@ def stream_seq(headers: Headers, limits: Limits) -> bytes | None:
     if value is not None and not 0 < len(value) <= limits.max_stream_seq_bytes:
         raise BadRequest("Stream-Seq", f"must have 1 to {limits.max_stream_seq_bytes} bytes")
     return value
+
+
+def if_match(headers: Headers) -> Offset | None:
+    """The offset that an append expects the tail to be at, with or without quotes; None for none, and for ``*``.
+
+    Raises:
+        BadRequest: anything but one offset.
+
+    """
+    value = headers.get(b"if-match")
+    if value is None or value == b"*":
+        return None  # "*" is any stream that is there (RFC 9110 13.1.1), and an append needs one anyway
+    if len(value) > 1 and value[:1] == value[-1:] == b'"':
+        value = value[1:-1]
+    try:
+        return offsets.parse(value.decode("latin-1"))
+    except ValueError:
+        raise BadRequest("If-Match", "must be an offset, as Stream-Next-Offset gave it") from None
 
 
 def producer(headers: Headers, limits: Limits) -> Producer | None:

@@ -1,9 +1,11 @@
-"""A page as a response (PROTOCOL 5.6, 9.1.5). Pure."""
+"""A page, or a list of streams, as a response (PROTOCOL 5.6, 9.1.5). Pure."""
 
-from durable_streams_cluster.api import From, Page
+import json
+
+from durable_streams_cluster.api import From, Listed, Page
 from durable_streams_cluster.gateway import caching, status
-from durable_streams_cluster.gateway.codec import ReadRequest
-from durable_streams_cluster.gateway.headers import COMMON
+from durable_streams_cluster.gateway.codec import ListRequest, ReadRequest
+from durable_streams_cluster.gateway.headers import COMMON, format_time
 from durable_streams_cluster.gateway.status import Response
 
 
@@ -28,3 +30,27 @@ def response(page: Page, request: ReadRequest, wall_ms: int, cursor: str | None 
     if page.is_json:
         return Response(200, headers, b"[" + b",".join(page.bodies) + b"]")
     return Response(200, headers, page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies))
+
+
+def listing(found: list[Listed], request: ListRequest) -> Response:
+    """Streams in the order of their paths; ``next`` is what ``after`` must be to go on, and missing at the end."""
+    body: dict[str, object] = {"streams": [_row(each) for each in found]}
+    if len(found) == request.limit:
+        body["next"] = found[-1].path
+    headers = [*COMMON, (b"content-type", b"application/json"), (b"cache-control", caching.NO_STORE)]
+    return Response(200, headers, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _row(each: Listed) -> dict[str, object]:
+    row: dict[str, object] = {
+        "path": each.path,
+        "contentType": each.content_type,
+        "firstOffset": str(each.first_offset),
+        "nextOffset": str(each.next_offset),
+        "closed": each.closed,
+    }
+    if each.ttl_s is not None:
+        row["ttlSeconds"] = each.ttl_s
+    if each.expires_at_ms is not None:
+        row["expiresAt"] = format_time(each.expires_at_ms)
+    return row

@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 from durable_streams_cluster.gateway.headers import BadRequest
 
 PREFIX = b"/v1/stream/"
+ALL = (PREFIX, PREFIX[:-1])
+"""Names no stream, but all of them."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")

@@ -18,6 +18,7 @@ from durable_streams_cluster.streams.outcomes import (
     ForkSourceDeleted,
     ForkSourceMissing,
     NotFound,
+    OffsetMismatch,
     Outcome,
     ProducerBadStart,
     ProducerFenced,
@@ -26,6 +27,8 @@ from durable_streams_cluster.streams.outcomes import (
     SeqRegression,
     SoftDeleted,
     StreamClosed,
+    StreamFull,
+    TooManyProducers,
     TypeMismatch,
 )
 
@@ -47,6 +50,16 @@ class Response(msgspec.Struct):
 def next_offset(offset: Offset) -> Header:
     """The Stream-Next-Offset header."""
     return (b"stream-next-offset", str(offset).encode())
+
+
+def first_offset(offset: Offset) -> Header:
+    """The Stream-First-Offset header (a superset of the protocol): where what is kept begins."""
+    return (b"stream-first-offset", str(offset).encode())
+
+
+def offset_tag(offset: Offset) -> Header:
+    """An ETag that If-Match of the next append takes as it is."""
+    return (b"etag", b'"%s"' % str(offset).encode())
 
 
 def integer(name: bytes, value: int) -> Header:
@@ -128,7 +141,10 @@ def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) ->
     """
     match outcome:
         case Appended():
-            return appended(outcome, stored=append is None or bool(append.body))
+            response = appended(outcome, stored=append is None or bool(append.body))
+            if append is not None and append.if_match is not None:
+                response.headers.append(offset_tag(outcome.next_offset))
+            return response
         case Created():
             return created(outcome, location)
         case Deleted():
@@ -146,6 +162,14 @@ def of(outcome: Outcome, location: bytes = b"", append: Append | None = None) ->
         case SeqRegression(last):
             shown = last.decode("latin-1")
             return problem(409, "sequence_regression", f"Stream-Seq must be above {shown!r}", field="Stream-Seq")
+        case OffsetMismatch(at):
+            headers = (next_offset(at), offset_tag(at))
+            return problem(412, "offset_mismatch", f"the stream ends at {at}, not at If-Match", headers)
+        case StreamFull(max_bytes):
+            return problem(413, "stream_full", f"this stream may hold {max_bytes} bytes; nothing was stored")
+        case TooManyProducers(most):
+            message = f"{most} producers have written to this stream, the most it remembers: use one of their ids"
+            return problem(409, "too_many_producers", message, field="Producer-Id")
         case ProducerFenced(epoch):
             header = (integer(b"producer-epoch", epoch),)
             return problem(403, "producer_fenced", f"epoch {epoch} of this producer was seen", header, epoch=epoch)
@@ -170,9 +194,9 @@ def of_read(rejected: ReadRejected) -> Response:
             return _absent(rejected, creating=False)
         case BadOffset():
             return problem(400, "bad_request", "offset is not one that this stream gave out", field="offset")
-        case OffsetGone():
+        case OffsetGone(first):
             message = "offset belongs to a stream that was here before, or to data no longer kept: read from -1"
-            return problem(410, "offset_gone", message, field="offset")
+            return problem(410, "offset_gone", message, (first_offset(first),), field="offset")
 
 
 def _absent(outcome: NotFound | SoftDeleted, *, creating: bool) -> Response:

@@ -13,8 +13,8 @@ from durable_streams_cluster.raft.log import LogReader, RaftLog
 from durable_streams_cluster.raft.messages import Entry, EntryId, EntryKind, HardState, Membership, entry_crc
 from durable_streams_cluster.raft.ready import BecameLeader, Ready
 
-FEATURE_LEVEL = 1
-"""What this build may write into the log."""
+FEATURE_LEVEL = 2
+"""What this build may write into the log. 2: Trim, If-Match and what a prefix gives; an older build stops there."""
 
 
 class Role(Enum):

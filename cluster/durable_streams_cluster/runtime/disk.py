@@ -12,7 +12,10 @@ _Done = Callable[[BaseException | None], None]
 
 
 class Disk:
-    """Runs ``Kv.sync`` and ``Kv.flush`` in order. A failure is handed on as it is: whoever owns the disk must stop."""
+    """Runs ``Kv.sync`` and ``Kv.flush`` in order, and ``Kv.reclaim`` beside them.
+
+    A failure is handed on as it is: whoever owns the disk must stop.
+    """
 
     def __init__(self, kv: Kv, loop: asyncio.AbstractEventLoop) -> None:
         self._kv = kv
@@ -24,6 +27,11 @@ class Disk:
     def sync(self, done: _Done, *, then_flush: bool = False) -> None:
         """Make every earlier write durable (and then start a memtable flush); ``done`` is called on the loop."""
         self._jobs.put((then_flush, done))
+
+    def reclaim(self, done: _Done) -> None:
+        """Give back room on disk, beside everything else; ``done`` is called on the loop."""
+        # A thread of its own each time, some seconds apart: rewriting files must hold up no sync.
+        threading.Thread(target=self._call, args=(self._kv.reclaim, done), name="reclaim", daemon=True).start()
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """End the thread after what is queued; blocks, for ``timeout_s`` at most.
@@ -40,12 +48,17 @@ class Disk:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             then_flush, done = job
-            failure: BaseException | None = None
-            try:
-                self._kv.sync()
-                if then_flush:
-                    self._kv.flush()
-            except BaseException as error:
-                failure = error
-            with contextlib.suppress(RuntimeError):  # The loop is closed: ``close`` gave up, and nobody listens.
-                self._loop.call_soon_threadsafe(done, failure)
+            self._call(self._sync_and_flush if then_flush else self._kv.sync, done)
+
+    def _sync_and_flush(self) -> None:
+        self._kv.sync()
+        self._kv.flush()
+
+    def _call(self, work: Callable[[], object], done: _Done) -> None:
+        failure: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # The loop is closed: ``close`` gave up, and nobody listens.
+            self._loop.call_soon_threadsafe(done, failure)

@@ -19,6 +19,7 @@ from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.disk import Disk
+from durable_streams_cluster.runtime.wall import WallClock
 from durable_streams_cluster.storage.kv import Kv, WriteStalled
 from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.outcomes import Outcome
@@ -46,6 +47,7 @@ class Driver:
         self.failure: BaseException | None = None
         self._kv = kv
         self._clock = clock
+        self.wall = WallClock(clock.steady_ms(), clock.wall_ms())
         self._limits = limits
         self._metrics = metrics
         self._fatal = fatal
@@ -59,6 +61,7 @@ class Driver:
         self._held_since_ms = 0
         self._draining = False
         self._closed = False
+        self._reclaiming = False
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
@@ -67,8 +70,9 @@ class Driver:
         self._led: asyncio.Future[None] = self._loop.create_future()
 
     def now(self) -> Now:
-        """The clocks."""
-        return Now(self._clock.steady_ms(), self._clock.wall_ms())
+        """The clocks; the wall's as far as it is believed."""
+        steady_ms = self._clock.steady_ms()
+        return Now(steady_ms, self.wall.believe(steady_ms, self._clock.wall_ms()))
 
     async def start(self) -> None:
         """Elect a leader and apply what the log holds; returns when reads and writes can be served."""
@@ -225,16 +229,30 @@ class Driver:
         self._check_idle()
 
     def settle(self) -> None:
-        """Sync what an idle node wrote last.
+        """Sync what an idle node wrote last, and flush what is due though nothing is written.
 
         Applied state needs no sync of its own; with one, the next start has nothing
         to apply again, and what is durable is on record for recovery (``storage.recovery``).
         """
-        if self._busy or self._settled or self._waiting or self.failure is not None:
+        if self._busy or self._waiting or self.failure is not None:
+            return
+        flush = self._kv.flush_due()
+        if self._settled and not flush:
             return
         self._settled = self._busy = True
         began_ns = self._clock.steady_ns()
-        self._disk.sync(lambda failure: self._synced(0, began_ns, failure))
+        self._disk.sync(lambda failure: self._synced(0, began_ns, failure), then_flush=flush)
+
+    def reclaim(self) -> None:
+        """Give back room on disk, if that is due and not under way."""
+        if not self._reclaiming and not self._closed and self.failure is None and self._kv.reclaim_due():
+            self._reclaiming = True
+            self._disk.reclaim(self._reclaimed)
+
+    def _reclaimed(self, failure: BaseException | None) -> None:
+        self._reclaiming = False
+        if failure is not None:
+            self.fail(failure)
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.service import COMMAND_BYTES, LocalStreams
+from durable_streams_cluster.runtime.retention import COMMAND_BYTES
+from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.stream_store import Due
 from durable_streams_cluster.streams.commands import Rearm
 from durable_streams_cluster.streams.outcomes import Outcome
@@ -34,7 +36,12 @@ class Jobs:
     async def run(self) -> None:
         """For ever, until cancelled."""
         # Loops of their own: while the disk hangs, the second waits for what only the first one ends.
-        await asyncio.gather(self._overdue(), self._expiry(), self._stamps())
+        await asyncio.gather(
+            self._overdue(),
+            self._every_second(self.expire),
+            self._every_second(self._streams.retention.round),
+            self._stamps(),
+        )
 
     async def _stamps(self) -> None:
         while True:
@@ -48,14 +55,15 @@ class Jobs:
             self._metrics.event_loop_lag_seconds.observe(max(0, self._clock.steady_ns() - due_ns) / 1e9)
             self._driver.give_up_overdue()
             self._driver.settle()
+            self._driver.reclaim()
 
-    async def _expiry(self) -> None:
+    async def _every_second(self, chore: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
             try:
-                await self.expire()
+                await chore()
             except ClusterError as error:
-                log.info("expiry waits: %s", error)
+                log.info("%s waits: %s", chore.__name__, error)
 
     async def expire(self) -> None:
         """Look at the streams that are due in either index, and wait until all are settled."""

@@ -4,25 +4,29 @@ import asyncio
 from collections.abc import Generator
 from typing import Self
 
-from durable_streams_cluster.api import BadOffset, From, OffsetGone, Page, ReadRejected
+from msgspec.structs import replace
+
+from durable_streams_cluster.api import BadOffset, From, Listed, OffsetGone, Page, ReadRejected
 from durable_streams_cluster.errors import Overloaded, StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.pages import PageCache, PageKey
+from durable_streams_cluster.runtime.retention import COMMAND_BYTES, Retention
 from durable_streams_cluster.streams import lifetime, reading
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
-from durable_streams_cluster.streams.offsets import START, Offset
+from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
-
-COMMAND_BYTES = 512
-"""What a command holds besides its body, roughly."""
 
 SETTLING_MS = 2_000
 """A new leader expires nothing for this long (DESIGN: Time)."""
 
 PAGE_CACHE_BYTES = 16 * MIB
+
+LIST_SLICE = 100
+"""Streams of a list that are looked at before the loop gets its turn."""
 
 SLICE_RECORDS = 1_000
 """A page of many small appends is read in slices of a few milliseconds; the loop turns in between."""
@@ -31,9 +35,11 @@ SLICE_RECORDS = 1_000
 class LocalStreams:
     """See ``api.Streams``."""
 
-    def __init__(self, driver: Driver, limits: Limits) -> None:
+    def __init__(self, driver: Driver, limits: Limits, policies: Policies | None = None) -> None:
         self._driver = driver
         self._limits = limits
+        self._policies = policies or Policies({})
+        self.retention = Retention(driver, self._policies)
         self._group = driver.replica.group
         self._view = self._group.store.committed
         self._pages = PageCache(PAGE_CACHE_BYTES)
@@ -48,12 +54,17 @@ class LocalStreams:
         self._expire_first(command.path)
         if command.fork is not None:
             self._expire_first(command.fork.source)
+        if self._policies:
+            policy = self._policies.of(command.path)
+            command = replace(command, default_ttl_s=policy.ttl_s, max_bytes=policy.max_bytes)
         return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
 
     async def append(self, command: Append) -> Outcome:
         """See ``api.Streams``."""
         self._expire_first(command.path)
-        return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+        outcome = await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+        self.retention.grew(command.path)
+        return outcome
 
     async def delete(self, command: Delete) -> Outcome:
         """See ``api.Streams``."""
@@ -92,6 +103,29 @@ class LocalStreams:
             raise self._failed(error) from error
         return found[1] if isinstance(found, tuple) else found
 
+    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Listed]:
+        """See ``api.Streams``."""
+        try:
+            return await self._list(prefix, after, limit)
+        except StorageError as error:
+            raise self._failed(error) from error
+
+    async def _list(self, prefix: str, after: str, limit: int) -> list[Listed]:
+        found: list[Listed] = []
+        while len(found) < limit:
+            self._check_serving()
+            paths = self._view.paths(prefix, after, min(limit - len(found), LIST_SLICE))
+            for path in paths:
+                ref = self._view.find(path)
+                meta = self._view.meta(ref) if ref is not None else None
+                if ref is not None and meta is not None and not meta.deleted and not self._is_due(ref, meta):
+                    found.append(_listed(meta))
+            if not paths:
+                break
+            after = paths[-1]
+            await asyncio.sleep(0)
+        return found
+
     async def read(self, path: str, at: Offset | From) -> Page | ReadRejected:
         """See ``api.Streams``."""
         try:
@@ -113,13 +147,13 @@ class LocalStreams:
         ref, meta = found
         if at is From.NOW:
             return _empty(ref, meta, meta.tail_offset)
-        start = START if at is From.START else at
+        start = meta.head_offset if at is From.START else at
         assert isinstance(start, Offset)
         place = reading.locate(self._view, ref, meta, start)
         if place is reading.Place.INSIDE:
             return BadOffset()
         if place is reading.Place.GONE:
-            return OffsetGone()
+            return OffsetGone(meta.head_offset)
         if place is reading.Place.BEYOND_TAIL or start.position == meta.tail:
             return _empty(ref, meta, start)
         return await self._page(ref, meta, start)
@@ -232,6 +266,18 @@ class LocalStreams:
         self._renewed.pop(ref, None)
         await touched
         return True
+
+
+def _listed(meta: StreamMeta) -> Listed:
+    return Listed(
+        path=meta.path,
+        content_type=meta.content_type,
+        first_offset=meta.head_offset,
+        next_offset=meta.tail_offset,
+        closed=meta.closed,
+        ttl_s=meta.ttl_s,
+        expires_at_ms=meta.expires_at_ms,
+    )
 
 
 class LocalWatch:

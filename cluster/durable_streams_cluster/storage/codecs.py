@@ -91,6 +91,12 @@ def encode_record(at: int, body: bytes) -> bytes:
     return _RECORD.pack(FORMAT, at) + body
 
 
+def record_time(value: bytes) -> int:
+    """When one append was stored: cluster time, ms; raises ``CorruptData`` as ``record_body``."""
+    record_body(value[: _RECORD.size])
+    return int(_RECORD.unpack_from(value)[1])
+
+
 def record_body(value: bytes) -> bytes:
     """The bytes of one append.
 

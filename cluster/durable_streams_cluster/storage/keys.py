@@ -103,6 +103,11 @@ def record_end(key: bytes) -> int:
     return int(_RECORD.unpack(key)[5])
 
 
+def records(slot: int, epoch: int, number: int, *, after: int, upto: int) -> tuple[bytes, bytes]:
+    """The records of a stream that end beyond ``after`` and at ``upto`` (bytes) at most: start, and just behind."""
+    return record(slot, epoch, number, after + 1), record(slot, epoch, number, upto + 1)
+
+
 def records_end(slot: int, epoch: int, number: int) -> bytes:
     """Just after the last possible record of a stream."""
     return _STREAM.pack(b"S", slot, epoch, number) + b"S"
@@ -116,6 +121,19 @@ def stream_range(slot: int, epoch: int, number: int) -> tuple[bytes, bytes]:
 def listing(text: str, epoch: int) -> bytes:
     """Key in the ordered list of paths. A path holds no NUL, so a path sorts before the paths it is a prefix of."""
     return b"L" + text.encode() + b"\0" + _U32.pack(epoch)
+
+
+def listing_parts(key: bytes) -> tuple[str, int]:
+    """``(path, epoch)`` of a key in the ordered list."""
+    return key[1:-5].decode(), int(_U32.unpack(key[-4:])[0])
+
+
+def listing_range(prefix: str, after: str) -> tuple[bytes, bytes]:
+    """The keys of the ordered list whose path begins with ``prefix`` and comes behind ``after``."""
+    start = b"L" + prefix.encode()
+    # No byte of UTF-8 is above F4. ``after`` ends with \1: its own key goes on with \0, longer paths with more.
+    behind = b"L" + after.encode() + b"\1"
+    return (max(start, behind) if after else start), start + b"\xff"
 
 
 def listing_value(slot: int, number: int) -> bytes:

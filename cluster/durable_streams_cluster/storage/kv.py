@@ -34,11 +34,17 @@ class Delete(NamedTuple):
 
 
 class DeleteRange(NamedTuple):
-    """Remove every key with ``start <= key < end``."""
+    """Remove every key with ``start <= key < end``.
+
+    With ``frees`` (about so many bytes) the store is asked to give their room on disk back soon (``Kv.reclaim``).
+    Nobody writes into such a range any more, nor deletes any part of it again: freeing it must never make RocksDB write
+    out a memtable, and so switch its write-ahead log, by itself.
+    """
 
     family: Family
     start: bytes
     end: bytes
+    frees: int = 0
 
 
 Op = Put | Delete | DeleteRange
@@ -64,9 +70,9 @@ class WriteBatch:
         self.ops.append(Delete(family, key))
         self.size += len(key)
 
-    def delete_range(self, family: Family, start: bytes, end: bytes) -> None:
-        """Add the deletion of ``start <= key < end``."""
-        self.ops.append(DeleteRange(family, start, end))
+    def delete_range(self, family: Family, start: bytes, end: bytes, frees: int = 0) -> None:
+        """Add the deletion of ``start <= key < end``; for ``frees`` (bytes) see ``DeleteRange``."""
+        self.ops.append(DeleteRange(family, start, end, frees))
         self.size += len(start) + len(end)
 
     def __bool__(self) -> bool:
@@ -137,6 +143,21 @@ class Kv(KvView, Protocol):
         The caller admits no ``write`` from before its last ``sync`` until this returns (DESIGN: WAL switches); one
         that comes nevertheless raises ``WriteStalled``. Blocks for some milliseconds, longer while the store is
         behind with earlier flushes.
+
+        Raises:
+            StorageError: fatal, as of ``sync``.
+
+        """
+        ...
+
+    def reclaim_due(self) -> bool:
+        """Whether enough is deleted and still on disk for ``reclaim`` to be worth its work."""
+        ...
+
+    def reclaim(self) -> None:
+        """Give back room on disk of deleted ranges; blocks for as long as it takes to rewrite the files around them.
+
+        Runs in a thread of its own, beside ``write``, ``sync`` and ``flush``; ``close`` ends it.
 
         Raises:
             StorageError: fatal, as of ``sync``.

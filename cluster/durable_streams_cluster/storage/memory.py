@@ -218,6 +218,13 @@ class MemoryKv:
         """
         self._check()
 
+    def reclaim_due(self) -> bool:
+        """Never: what is deleted is gone."""
+        return False
+
+    def reclaim(self) -> None:
+        """Nothing to do."""
+
     def close(self) -> None:
         """Forget everything; a second call does nothing."""
         self._closed = True

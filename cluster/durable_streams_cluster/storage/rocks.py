@@ -7,11 +7,12 @@ reads hold it, ``flush_wal``, ``flush`` and ``close`` release it.
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn, Self
 
-from rocksdict import Rdict, RdictIter, ReadOptions
+from rocksdict import CompactOptions, Rdict, RdictIter, ReadOptions
 from rocksdict import WriteBatch as RocksBatch
 
 from durable_streams_cluster.clock import Clock, SystemClock
@@ -19,6 +20,7 @@ from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
 from durable_streams_cluster.storage.kv import Delete, Family, Put, WriteBatch, WriteStalled
+from durable_streams_cluster.storage.reclaim import MARK, File, Range, Waiting, joined, mark_key, mark_value, read_mark
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
 
@@ -66,6 +68,11 @@ class RocksKv:
         """Held by whoever syncs, flushes or closes."""
         self._gate = threading.Lock()
         """Held during a write, and from before the last sync to the end of a flush."""
+        self._waiting = Waiting(_marks(database), clock.steady_ms())
+        self._reclaimed: deque[Range] = deque()
+        """Ranges whose record the next write removes."""
+        self._reclaiming = threading.Lock()
+        """Held by whoever reclaims."""
         self.sync_count = 0
         """Syncs of the write-ahead log that were really done."""
 
@@ -196,6 +203,7 @@ class RocksKv:
             assert cost <= WRITE_BUFFER // 4, f"a batch of {batch.size} bytes"
             rows = RocksBatch(True)
             handles = self._handles
+            dead: list[Range] = []
             for op in batch.ops:
                 if isinstance(op, Put):
                     rows.put(op[1], op[2], handles[op[0]])
@@ -203,9 +211,17 @@ class RocksKv:
                     rows.delete(op[1], handles[op[0]])
                 elif op[1] < op[2]:  # RocksDB refuses a range whose end comes first
                     rows.delete_range(op[1], op[2], handles[op[0]])
+                    if op[3]:
+                        dead.append(Range(op[1], op[2], op[3]))
             rows.put(turn_key(turn), b"")
             rows.delete(turn_key(turn - TURNS_KEPT))
+            for each in dead:
+                rows.put(mark_key(each), mark_value(each))
+            while self._reclaimed:
+                rows.delete(mark_key(self._reclaimed.popleft()))
             self._database.write(rows)
+            for each in dead:
+                self._waiting.add(each, self._clock.steady_ms())
             # Only now: a sync that runs meanwhile must not count a write that was not finished when it began.
             self._turn = turn
             self._unflushed += cost
@@ -231,8 +247,8 @@ class RocksKv:
             return self._sync(record=False)
 
     def flush_due(self) -> bool:
-        """Whether memtables hold more than ``flush_bytes``."""
-        return self._unflushed >= self._flush_bytes
+        """Whether memtables hold more than ``flush_bytes``, or deletions that wait to be reclaimed."""
+        return self._unflushed >= self._flush_bytes or self._waiting.needs_flush(self._clock.steady_ms())
 
     def flush(self) -> None:
         """Switch to new memtables and a new WAL file, and start writing the old ones out.
@@ -254,9 +270,45 @@ class RocksKv:
             except BaseException as error:
                 raise self._fail("flush", error) from error
             self._unflushed = 0
+            self._waiting.flushed()
+
+    def reclaim_due(self) -> bool:
+        """Whether deleted ranges wait that no memtable knows, and it is time to look at the files around them."""
+        return self._fault is None and self._waiting.due(self._clock.steady_ms())
+
+    def reclaim(self) -> None:
+        """Rewrite the table files around deleted ranges, where that is worth it.
+
+        RocksDB would write out a memtable that knows any key of a compacted range, and with that switch the WAL by
+        itself. So a range comes here only after a flush, and nobody ever writes into it again (``kv.DeleteRange``).
+
+        Raises:
+            StorageError: as of ``sync``.
+
+        """
+        with self._reclaiming:
+            data = self._families[Family.DATA]
+            try:
+                if self._closed or data.property_int_value("rocksdb.num-immutable-mem-table"):
+                    return
+                files = [
+                    File(each["level"], each["size"], each["start_key"], each["end_key"])
+                    for each in self._database.live_files()
+                ]
+                taken = self._waiting.take(files, self._clock.steady_ms())
+                for dead in joined(taken):
+                    if self._closed:
+                        return
+                    options = CompactOptions()
+                    options.set_exclusive_manual_compaction(False)
+                    data.compact_range(dead.start, dead.end, options)
+                self._reclaimed.extend(taken)
+            except Exception as error:
+                if not self._closed:
+                    raise self._fail("reclaim", error) from error
 
     def close(self) -> None:
-        """Sync, then let go of the database and the directory; waits for a running ``sync``.
+        """Sync, then let go of the database and the directory; waits for a running ``sync``, and ends a ``reclaim``.
 
         A second call does nothing. A scan that was neither exhausted nor dropped keeps RocksDB's files open.
 
@@ -276,6 +328,10 @@ class RocksKv:
                 # RocksDB closes when nothing refers to it. Each of these also writes its memtables out, which fails
                 # after a fault, and says nothing new.
                 self._handles = ()
+                if self._reclaiming.locked():
+                    self._database.cancel_all_background(True)
+                with self._reclaiming:
+                    pass
                 for family in (*self._families, self._database):
                     with contextlib.suppress(Exception):
                         family.close()
@@ -290,7 +346,7 @@ class RocksKv:
         """
         if self._fault is not None:
             self._refuse()
-        found = {"wal_bytes": 0, "unflushed_bytes": self._unflushed}
+        found = {"wal_bytes": 0, "unflushed_bytes": self._unflushed, "dead_bytes": self._waiting.waiting_bytes}
         with os.scandir(self._directory.db) as files:
             for file in files:
                 if file.name.endswith(".log"):
@@ -354,6 +410,18 @@ class RocksKv:
 
     def _refuse(self) -> NoReturn:
         raise StorageError(self._fault)
+
+
+def _marks(database: Rdict) -> list[Range]:
+    """The ranges on record as deleted and not reclaimed."""
+    cursor = database.iter(ReadOptions())
+    cursor.seek(MARK)
+    found = []
+    while cursor.valid():
+        found.append(read_mark(cursor.key(), cursor.value()))
+        cursor.next()
+    cursor.status()
+    return found
 
 
 def _read_options(end: bytes) -> ReadOptions:

@@ -23,6 +23,7 @@ from rocksdict import (
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.storage.kv import Family
+from durable_streams_cluster.storage.reclaim import MARK
 from durable_streams_cluster.storage.recovery import FIRST_TURNS, NEXT_STEP, check_turns, find_endless, turn_key
 
 TURNS: Final = "default"
@@ -206,8 +207,8 @@ def _newest_turn(database: Rdict, path: Path) -> int | None:
     try:
         cursor = database.iter(ReadOptions())
         cursor.seek_to_first()
-        while cursor.valid():
-            keys.append(cursor.key())
+        while cursor.valid() and (key := cursor.key()) < MARK:
+            keys.append(key)
             cursor.next()
         cursor.status()
         return check_turns(keys, path) if keys else None
@@ -294,6 +295,9 @@ def _data_options(cache: Cache) -> Options:
     small for RocksDB to ever compact them, and so to collect the blobs they refer to.
     """
     options = _log_options(cache)
+    # Small streams are deleted key by key: a file made mostly of such deletions is rewritten soon. See ``reclaim`` for
+    # the large ones.
+    options.add_compact_on_deletion_collector_factory(1024, 512, 0.5)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_bottommost_compression_type(DBCompressionType.zstd())
     return options

@@ -19,6 +19,7 @@ from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.producers import ProducerState
 from durable_streams_cluster.streams.view import (
+    DropRecords,
     DropStream,
     GroupState,
     MoveExpiry,
@@ -151,6 +152,24 @@ class StreamReader:
         """See ``StreamView``."""
         return self._kv.has(_DATA, keys.record(ref.slot, self._epoch, ref.id, position))
 
+    def last_end(self, ref: StreamRef, position: int) -> int | None:
+        """See ``History``."""
+        start, end = keys.records(ref.slot, self._epoch, ref.id, after=0, upto=position)
+        found = next(self._kv.scan(_DATA, start, end, reverse=True), None)
+        return keys.record_end(found[0]) if found is not None else None
+
+    def end_and_time(self, ref: StreamRef, position: int) -> tuple[int, int] | None:
+        """See ``History``."""
+        start = keys.record(ref.slot, self._epoch, ref.id, position + 1)
+        found = next(self._kv.scan(_DATA, start, keys.records_end(ref.slot, self._epoch, ref.id)), None)
+        return (keys.record_end(found[0]), codecs.record_time(found[1])) if found is not None else None
+
+    def paths(self, prefix: str, after: str, limit: int) -> list[str]:
+        """At most ``limit`` paths that begin with ``prefix``, in order, beginning behind ``after``."""
+        start, end = keys.listing_range(prefix, after)
+        found = (keys.listing_parts(key) for key, _ in self._kv.scan(_DATA, start, end))
+        return list(islice((path for path, epoch in found if epoch == self._epoch), limit))
+
     def remember(
         self,
         paths: Mapping[str, StreamRef | None],
@@ -258,6 +277,8 @@ class StreamStore:
                     self._records.setdefault(ref, []).append(record)
                     key = keys.record(ref.slot, self._epoch, ref.id, record.end)
                     batch.put(_DATA, key, codecs.encode_record(at, record.body))
+                case DropRecords(ref, after, upto):
+                    self._drop_records(batch, ref, after, upto)
                 case PutProducer(ref, producer_id, state):
                     self._producers.setdefault(ref, {})[producer_id] = state
                 case PutPath(path, ref):
@@ -298,19 +319,37 @@ class StreamStore:
         batch.delete(_DATA, keys.path(ref.slot, self._epoch, meta.path))
         batch.delete(_DATA, keys.listing(meta.path, self._epoch))
         start, end = keys.stream_range(ref.slot, self._epoch, ref.id)
-        # Records staged in this turn are in the batch, where a scan does not see them; metas and producers are not yet.
-        by_range = ref in self._records or meta.tail - meta.own_start > FEW_BYTES
-        few = [] if by_range else [key for key, _ in islice(self._kv.scan(_DATA, start, end), FEW_KEYS + 1)]
-        if by_range or len(few) > FEW_KEYS:
-            batch.delete_range(_DATA, start, end)
+        size = meta.tail - max(meta.own_start, meta.freed)
+        if meta.freed:
+            # No two deleted ranges overlap: the store may be freeing the one before (``kv.DeleteRange``).
+            records, kept = keys.records(ref.slot, self._epoch, ref.id, after=-1, upto=meta.freed)
+            self._delete(batch, ref, start, records, 0)
+            self._delete(batch, ref, kept, end, size)
         else:
-            # A range tombstone costs every later reader of its neighbourhood; a small stream is deleted key by key.
-            for key in few:
-                batch.delete(_DATA, key)
+            self._delete(batch, ref, start, end, size)
         self._paths[meta.path] = None
         self._metas[ref] = None
         self._records.pop(ref, None)
         self._producers.pop(ref, None)
+
+    def _drop_records(self, batch: WriteBatch, ref: StreamRef, after: int, upto: int) -> None:
+        start, end = keys.records(ref.slot, self._epoch, ref.id, after=after, upto=upto)
+        self._delete(batch, ref, start, end, upto - after)
+        staged = self._records.get(ref)
+        if staged is not None:
+            self._records[ref] = [record for record in staged if record.end > upto]
+
+    def _delete(self, batch: WriteBatch, ref: StreamRef, start: bytes, end: bytes, size: int) -> None:
+        """Delete a range of a stream's keys, whose values are about ``size`` bytes."""
+        # Records staged in this turn are in the batch, where a scan does not see them; metas and producers are not yet.
+        by_range = ref in self._records or size > FEW_BYTES
+        few = [] if by_range else [key for key, _ in islice(self._kv.scan(_DATA, start, end), FEW_KEYS + 1)]
+        if by_range or len(few) > FEW_KEYS:
+            batch.delete_range(_DATA, start, end, frees=size)
+        else:
+            # A range tombstone costs every later reader of its neighbourhood; a few keys are deleted one by one.
+            for key in few:
+                batch.delete(_DATA, key)
 
 
 def _bounded(cache: dict[K, V], key: K, value: V) -> V:

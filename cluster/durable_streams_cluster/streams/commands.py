@@ -4,7 +4,7 @@ A command says *what was asked*; time comes separately (``Stamp``), set once by 
 decides alike. The numbers (``tag``) and the order of fields are the stored format (``storage.codecs``):
 never reuse a tag, add fields only at the end and with a default.
 
-Reserved tags: 20 Pin, 21 Unpin, 22 Abandon (forks across groups), 23 Trim (retention).
+Reserved tags: 20 Pin, 21 Unpin, 22 Abandon (forks across groups).
 """
 
 import msgspec
@@ -50,6 +50,10 @@ class Create(msgspec.Struct, frozen=True, array_like=True, tag=1):
     body: bytes
     """The first record, in stored form (JSON: messages joined by commas); empty for none."""
     fork: Fork | None
+    default_ttl_s: int | None = None
+    """What the stream's prefix gives when nobody asked for a lifetime, neither here nor for a fork's source."""
+    max_bytes: int | None = None
+    """The most the stream may hold, by its prefix."""
 
 
 class Append(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -61,6 +65,8 @@ class Append(msgspec.Struct, frozen=True, array_like=True, tag=2):
     close: bool
     stream_seq: bytes | None
     producer: Producer | None
+    if_match: Offset | None = None
+    """Only if the stream's tail is here."""
 
 
 class Delete(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -91,4 +97,12 @@ class Rearm(msgspec.Struct, frozen=True, array_like=True, tag=6):
     stream_id: int
 
 
-Command = Create | Append | Delete | Touch | Expire | Rearm
+class Trim(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Retention: forget what lies before position ``before`` (bytes), the end of an append."""
+
+    path: str
+    stream_id: int
+    before: int
+
+
+Command = Create | Append | Delete | Touch | Expire | Rearm | Trim

@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from durable_streams_cluster.limits import MAX_FORK_DEPTH
-from durable_streams_cluster.streams import json_mode, reading
+from durable_streams_cluster.limits import MAX_FORK_DEPTH, MAX_FORKS_PER_STREAM
+from durable_streams_cluster.streams import json_mode, reading, retention
 from durable_streams_cluster.streams.commands import Fork
 from durable_streams_cluster.streams.meta import Era, Parent, StreamMeta, StreamRef
 from durable_streams_cluster.streams.outcomes import ForkRefused
@@ -45,6 +45,8 @@ def parent_of(ref: StreamRef, source: StreamMeta, at: int) -> Parent | ForkRefus
     depth = 1 + (source.parent.depth if source.parent is not None else 0)
     if depth > MAX_FORK_DEPTH:
         return ForkRefused("Stream-Forked-From", f"forks of forks go at most {MAX_FORK_DEPTH} deep")
+    if source.forks >= MAX_FORKS_PER_STREAM:
+        return ForkRefused("Stream-Forked-From", f"names a stream that has {MAX_FORKS_PER_STREAM} forks: delete some")
     return Parent(ref=ref, path=source.path, at=at, depth=depth)
 
 
@@ -80,7 +82,7 @@ def remove(view: StreamView, ref: StreamRef, meta: StreamMeta) -> tuple[bool, li
         parent = view.meta(ref)
         assert parent is not None, "a stream with forks is never dropped"
         if parent.forks > 1 or not parent.deleted:
-            writes.append(PutMeta(ref, replace(parent, forks=parent.forks - 1)))
+            writes += retention.put_freed(ref, replace(parent, forks=parent.forks - 1))
             break
         meta = parent
     state = view.group_state()

@@ -5,10 +5,15 @@ from durable_streams_cluster.streams.meta import StreamMeta
 
 
 def inherited(command: Create, source: StreamMeta | None) -> tuple[int | None, int | None]:
-    """The ``(ttl_s, expires_at_ms)`` of a new stream: what was asked, else the source's (PROTOCOL 4.2, table)."""
-    if command.ttl_s is not None or command.expires_at_ms is not None or source is None:
+    """The ``(ttl_s, expires_at_ms)`` of a new stream: what was asked, else the source's (PROTOCOL 4.2, table).
+
+    Where neither says anything, the default of the stream's prefix.
+    """
+    if command.ttl_s is not None or command.expires_at_ms is not None:
         return command.ttl_s, command.expires_at_ms
-    return source.ttl_s, source.expires_at_ms
+    if source is not None and (source.ttl_s is not None or source.expires_at_ms is not None):
+        return source.ttl_s, source.expires_at_ms
+    return command.default_ttl_s, None
 
 
 def deadline(meta: StreamMeta) -> int | None:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from durable_streams_cluster.streams import forks, lifetime, producers
+from durable_streams_cluster.limits import MAX_PRODUCERS_PER_STREAM
+from durable_streams_cluster.streams import forks, lifetime, producers, retention
 from durable_streams_cluster.streams.commands import (
     Append,
     Command,
@@ -20,6 +21,7 @@ from durable_streams_cluster.streams.commands import (
     Rearm,
     Stamp,
     Touch,
+    Trim,
 )
 from durable_streams_cluster.streams.meta import (
     DEFAULT_CONTENT_TYPE,
@@ -40,11 +42,14 @@ from durable_streams_cluster.streams.outcomes import (
     ForkSourceDeleted,
     ForkSourceMissing,
     NotFound,
+    OffsetMismatch,
     Outcome,
     Renewed,
     SeqRegression,
     SoftDeleted,
     StreamClosed,
+    StreamFull,
+    TooManyProducers,
     TypeMismatch,
 )
 from durable_streams_cluster.streams.view import (
@@ -85,16 +90,18 @@ def apply(view: StreamView, command: Command, stamp: Stamp) -> Applied:
             return _expire(view, command)
         case Rearm():
             return _rearm(view, command)
+        case Trim():
+            return _trim(view, command)
 
 
 # ---------------------------------------------------------------------------------------------------- append, close
 
 
 def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
-    """Precedence: missing, deleted, closed, content type, producer, Stream-Seq (PROTOCOL 5.2).
+    """Precedence: missing, deleted, closed, content type, producer, If-Match, Stream-Seq (PROTOCOL 5.2), bounds.
 
     The producer comes before Stream-Seq: the retry of a stored batch carries the same Stream-Seq again and must be
-    answered as a duplicate, not as a regression.
+    answered as a duplicate, not as a regression. So do the bounds: what is stored already needs no room.
     """
     ref = view.find(command.path)
     meta = view.meta(ref) if ref is not None else None
@@ -114,8 +121,14 @@ def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
             return Applied(_repeated(meta, state, verdict, command.producer))
         if not isinstance(verdict, producers.Accepted):
             return Applied(verdict)
+    if command.if_match is not None and command.if_match != meta.tail_offset:
+        return Applied(OffsetMismatch(next_offset=meta.tail_offset))
     if command.stream_seq is not None and meta.stream_seq is not None and command.stream_seq <= meta.stream_seq:
         return Applied(SeqRegression(last=meta.stream_seq))
+    if command.producer is not None and state is None and meta.producers >= MAX_PRODUCERS_PER_STREAM:
+        return Applied(TooManyProducers(most=MAX_PRODUCERS_PER_STREAM))
+    if not retention.has_room(meta, len(command.body)):
+        return Applied(StreamFull(max_bytes=retention.most(meta)))
 
     writes: list[Write] = []
     group = view.group_state()
@@ -224,7 +237,11 @@ def _create(view: StreamView, command: Create, stamp: Stamp) -> Applied:
         expires_at_ms=expires_at_ms,
         parent=parent,
         above=max(source.generation, source.above) if source is not None else 0,
+        head=source.head if source is not None else 0,
+        max_bytes=command.max_bytes,
     )
+    if not retention.has_room(meta, len(command.body)):
+        return Applied(StreamFull(max_bytes=retention.most(meta)))
     meta, state = _stored(state, ref, meta, command.body, stamp, writes)
     due = lifetime.deadline(meta)
     meta = replace(meta, closed=command.closed, expiry_due=due)
@@ -312,6 +329,13 @@ def _rearm(view: StreamView, command: Rearm) -> Applied:
     due = lifetime.deadline(meta)
     move = MoveExpiry(ref, meta.path, wall=meta.ttl_s is None, old_due=meta.expiry_due, new_due=due)
     return Applied(Renewed(), (move, PutMeta(ref, replace(meta, expiry_due=due))))
+
+
+def _trim(view: StreamView, command: Trim) -> Applied:
+    ref, meta = _living(view, command.path, command.stream_id)
+    if ref is None or meta is None:
+        return Applied(NotFound())
+    return Applied(Renewed(), retention.trim(view, ref, meta, command.before))
 
 
 def _living(view: StreamView, path: str, stream_id: int) -> tuple[StreamRef | None, StreamMeta | None]:

@@ -59,7 +59,8 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
     1. eras have strictly growing generations and non-decreasing starts, none beyond the tail;
     2. ``fresh`` (no own append yet) streams stand at their fork point, or at 0;
     3. a soft-deleted stream has forks; forks are never negative;
-    4. at most one of ``ttl_s`` and ``expires_at_ms`` is set.
+    4. at most one of ``ttl_s`` and ``expires_at_ms`` is set;
+    5. freed <= head <= tail: what is trimmed stays on disk for a while only where forks need it.
     """
 
     path: str
@@ -87,14 +88,23 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
     expiry_due: int | None = None
     """Where the stream's entry in the expiry index stands, if it has one (ms, of the clock its lifetime uses)."""
     head: int = 0
-    """Bytes; what lies before was trimmed."""
+    """Bytes; what lies before was trimmed: nobody reads it here any more."""
     above: int = 0
     """The newest generation of the fork's ancestors when it was made; its own era begins above."""
+    freed: int = 0
+    """Bytes; own records that end here or before are gone from the store."""
+    max_bytes: int | None = None
+    """An append that would make the stream hold more is refused."""
 
     @property
     def tail_offset(self) -> Offset:
         """The offset after the last byte."""
         return Offset(self.eras[-1].generation, self.tail) if self.eras else START
+
+    @property
+    def head_offset(self) -> Offset:
+        """The first offset that can be read from."""
+        return self.offset_at(self.head)
 
     @property
     def generation(self) -> int:
@@ -131,6 +141,7 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
         assert self.forks >= 0
         assert not self.deleted or self.forks > 0
         assert self.ttl_s is None or self.expires_at_ms is None
+        assert 0 <= self.freed <= self.head <= self.tail
 
 
 def media_type(content_type: str) -> str:

@@ -71,6 +71,24 @@ class SeqRegression(msgspec.Struct, frozen=True):
     last: bytes
 
 
+class OffsetMismatch(msgspec.Struct, frozen=True):
+    """The tail is not where the append expected it (If-Match)."""
+
+    next_offset: Offset
+
+
+class StreamFull(msgspec.Struct, frozen=True):
+    """The append would make the stream hold more than its prefix allows."""
+
+    max_bytes: int
+
+
+class TooManyProducers(msgspec.Struct, frozen=True):
+    """The stream remembers as many producers as it may."""
+
+    most: int
+
+
 class ProducerFenced(msgspec.Struct, frozen=True):
     """A newer epoch of this producer was seen."""
 
@@ -113,6 +131,9 @@ Rejected = (
     | StreamClosed
     | TypeMismatch
     | SeqRegression
+    | OffsetMismatch
+    | StreamFull
+    | TooManyProducers
     | ProducerFenced
     | ProducerBadStart
     | ProducerGap

@@ -6,7 +6,7 @@ from enum import Enum
 import msgspec
 
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
-from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.view import Record, StreamView
 
 
@@ -48,7 +48,7 @@ def segments(view: StreamView, ref: StreamRef, meta: StreamMeta) -> list[Segment
 
 def locate(view: StreamView, ref: StreamRef, meta: StreamMeta, offset: Offset) -> Place:
     """Judge an offset that a client sent (DESIGN: Offsets)."""
-    if offset.generation == 0 and offset.position == 0:
+    if offset == START:
         return Place.BOUNDARY if meta.head == 0 else Place.GONE
     for number, era in enumerate(meta.eras):
         if era.generation == offset.generation:
@@ -68,7 +68,7 @@ def locate(view: StreamView, ref: StreamRef, meta: StreamMeta, offset: Offset) -
 
 def is_boundary(view: StreamView, ref: StreamRef, meta: StreamMeta, position: int) -> bool:
     """Whether an append of this view ends at ``position`` (bytes)."""
-    if position in (0, meta.tail):
+    if position in (0, meta.head, meta.tail):
         return True
     for piece in segments(view, ref, meta):
         if piece.lo < position <= piece.hi:

@@ -56,6 +56,18 @@ class StreamView(Protocol):
         ...
 
 
+class History(StreamView, Protocol):
+    """The committed streams, for whoever decides what is kept of them."""
+
+    def last_end(self, ref: StreamRef, position: int) -> int | None:
+        """Where the last of the stream's own records that end at or before ``position`` (bytes) ends."""
+        ...
+
+    def end_and_time(self, ref: StreamRef, position: int) -> tuple[int, int] | None:
+        """Of the first own record that ends beyond ``position`` (bytes): its end, and when it came (cluster ms)."""
+        ...
+
+
 class PutGroup(msgspec.Struct, frozen=True):
     """Set the group's counters."""
 
@@ -84,6 +96,14 @@ class PutRecord(msgspec.Struct, frozen=True):
     at: int
 
 
+class DropRecords(msgspec.Struct, frozen=True):
+    """Forget the stream's own records that end after ``after`` and at or before ``upto`` (bytes)."""
+
+    ref: StreamRef
+    after: int
+    upto: int
+
+
 class PutProducer(msgspec.Struct, frozen=True):
     """Remember a producer."""
 
@@ -109,7 +129,7 @@ class DropStream(msgspec.Struct, frozen=True):
     meta: StreamMeta
 
 
-Write = PutGroup | PutPath | PutMeta | PutRecord | PutProducer | MoveExpiry | DropStream
+Write = PutGroup | PutPath | PutMeta | PutRecord | DropRecords | PutProducer | MoveExpiry | DropStream
 
 
 class Wake(msgspec.Struct, frozen=True):

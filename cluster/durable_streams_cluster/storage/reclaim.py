@@ -1,0 +1,174 @@
+"""Which deleted ranges RocksDB should be made to forget now: a deletion only hides data until files are rewritten.
+
+Left alone, RocksDB rewrites a file when later writes push its level over a bound: a stream of a gigabyte that was
+deleted may stay on disk for days. Rewriting at once would cost more than it frees where little in a file is dead. So
+ranges wait until a fifth of the files around them is dead (``choose``). What waits is on record in the store itself,
+in the batch of the deletion, and so survives a restart.
+"""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from struct import Struct
+from typing import Final, NamedTuple
+
+from durable_streams_cluster.limits import MIB
+
+WORTH_BYTES: Final = 64 * MIB
+"""A memtable that holds the deletion of so much is written out for that alone; any is after ``PATIENCE_MS``."""
+PATIENCE_MS: Final = 20_000
+AGAIN_MS: Final = 5_000
+LATER_MS: Final = 30_000
+"""Until the next look after one that found nothing: what was not worth it is so seldom a moment later."""
+DEAD_SHARE: Final = 0.2
+"""Rewrite files of which this share is dead. So dead data takes at most a quarter of what lives, on the average."""
+
+MARK: Final = b"\1"
+"""What the keys on record begin with; the turn numbers beside them begin with 0."""
+_VALUE: Final = Struct(">Q")
+
+
+class Range(NamedTuple):
+    """Keys that are deleted, from ``start`` to just before ``end``, and about how many bytes that was."""
+
+    start: bytes
+    end: bytes
+    frees: int
+
+
+class File(NamedTuple):
+    """A table file: its level, its bytes, its first and last key."""
+
+    level: int
+    size: int
+    first: bytes
+    last: bytes
+
+
+def mark_key(dead: Range) -> bytes:
+    """The key that says a range waits to be reclaimed."""
+    return MARK + dead.start
+
+
+def mark_value(dead: Range) -> bytes:
+    """The value of ``mark_key``."""
+    return _VALUE.pack(dead.frees) + dead.end
+
+
+def read_mark(key: bytes, value: bytes) -> Range:
+    """The range of a key and value on record."""
+    return Range(key[len(MARK) :], value[_VALUE.size :], int(_VALUE.unpack_from(value)[0]))
+
+
+def choose(waiting: Sequence[Range], files: Iterable[File]) -> list[Range]:
+    """The ranges of ``waiting`` that lie in files of which enough is dead. Pure.
+
+    A file counts where a range's data lies deepest: what is above is little and is rewritten with it.
+    """
+    tables = _Tables(files)
+    around = [tables.around(dead) for dead in waiting]
+    dead_in: dict[File, float] = {}
+    for dead, touched in zip(waiting, around, strict=True):
+        for file in touched:
+            dead_in[file] = dead_in.get(file, 0.0) + dead.frees / len(touched)
+    return [dead for dead, touched in zip(waiting, around, strict=True) if _worth(touched, dead_in)]
+
+
+def _worth(touched: Sequence[File], dead_in: Mapping[File, float]) -> bool:
+    # No file at all: nothing is left of it, and it can be taken off the record.
+    return sum(dead_in[file] for file in touched) >= DEAD_SHARE * sum(file.size for file in touched)
+
+
+class _Tables:
+    """Table files by level, to find those around a range. Below level 0 no two files of a level overlap."""
+
+    def __init__(self, files: Iterable[File]) -> None:
+        levels: dict[int, list[File]] = {}
+        for file in sorted(files, key=lambda each: each.first):
+            levels.setdefault(file.level, []).append(file)
+        self._levels = [
+            (levels[level], [file.last for file in levels[level]]) for level in sorted(levels, reverse=True)
+        ]
+
+    def around(self, dead: Range) -> list[File]:
+        for files, lasts in self._levels:
+            begin = bisect_left(lasts, dead.start) if files[0].level else 0
+            touched = []
+            for file in islice(files, begin, None):
+                if file.first >= dead.end:
+                    break
+                if file.last >= dead.start:
+                    touched.append(file)
+            if touched:
+                return touched
+        return []
+
+
+class Waiting:
+    """The ranges that wait. Told of writes and flushes by the store; any thread."""
+
+    def __init__(self, found: Iterable[Range], now_ms: int) -> None:
+        self._lock = threading.Lock()
+        self._ready = list(found)
+        """Deleted before the last flush, so that no memtable knows them."""
+        self._fresh: list[Range] = []
+        self._fresh_since_ms = now_ms
+        self._look_ms = now_ms
+        """When to look next."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes are deleted and not reclaimed."""
+        with self._lock:
+            return _frees(self._ready) + _frees(self._fresh)
+
+    def add(self, dead: Range, now_ms: int) -> None:
+        """A range was deleted just now."""
+        with self._lock:
+            if not self._fresh:
+                self._fresh_since_ms = now_ms
+            self._fresh.append(dead)
+
+    def needs_flush(self, now_ms: int) -> bool:
+        """Whether what a memtable still holds is worth writing it out early."""
+        if not self._fresh:
+            return False
+        with self._lock:
+            return now_ms - self._fresh_since_ms >= PATIENCE_MS or _frees(self._fresh) >= WORTH_BYTES
+
+    def flushed(self) -> None:
+        """The memtables were switched: what was deleted so far is in none that is written to."""
+        with self._lock:
+            self._ready += self._fresh
+            self._fresh = []
+
+    def due(self, now_ms: int) -> bool:
+        """Whether it is time to ``take``."""
+        return bool(self._ready) and now_ms >= self._look_ms
+
+    def take(self, files: Iterable[File], now_ms: int) -> list[Range]:
+        """What is worth reclaiming now; it waits no more."""
+        with self._lock:
+            ready = tuple(self._ready)
+        chosen = dict.fromkeys(choose(ready, files))
+        with self._lock:
+            self._ready = [dead for dead in self._ready if dead not in chosen]
+            self._look_ms = now_ms + (AGAIN_MS if chosen else LATER_MS)
+        return list(chosen)
+
+
+def _frees(ranges: Iterable[Range]) -> int:
+    return sum(dead.frees for dead in ranges)
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """The same ranges in order, neighbours made one: what was trimmed piece by piece is rewritten once."""
+    found: list[Range] = []
+    for dead in sorted(ranges):
+        if found and found[-1].end == dead.start:
+            last = found.pop()
+            found.append(Range(last.start, dead.end, last.frees + dead.frees))
+        else:
+            found.append(dead)
+    return found
