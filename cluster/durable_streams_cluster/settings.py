@@ -64,6 +64,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("max-append-bytes", "16MiB", "SIZE", _LIMITS, "the largest body of one append, at most 64MiB", "size"),
     Setting("memory-budget", "512MiB", "SIZE", _LIMITS, "for the block cache, memtables and bytes in flight", "size"),
     Setting(
+        "disk-reserve",
+        "auto",
+        "SIZE",
+        _LIMITS,
+        "free space below which appends are refused; auto: 512MiB, or an eighth of a smaller disk",
+        "size",
+        flag=False,
+    ),
+    Setting(
         "prefixes",
         "",
         "PREFIX RULE=VALUE...,...",

@@ -25,6 +25,7 @@ from tests.storage.crashes import (
     wal_size,
     wals,
     write,
+    written_out,
 )
 
 # --- Opening again
@@ -125,6 +126,7 @@ def test_rocksdb_never_switches_the_wal_by_itself(kv: RocksKv, tmp_path: Path) -
         kv.sync()
         kv.flush()
         assert not kv.flush_due()
+        written_out(kv)
         new = [each for each in wals(tmp_path / "kv") if each > seen[-1]]
         assert len(new) == 1, "one flush of three families, one new WAL"
         seen += new

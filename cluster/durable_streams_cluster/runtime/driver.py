@@ -19,14 +19,17 @@ from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.disk import Disk
+from durable_streams_cluster.runtime.space import DiskSpace, grows
 from durable_streams_cluster.runtime.wall import WallClock
-from durable_streams_cluster.storage.kv import Kv, WriteStalled
-from durable_streams_cluster.streams.commands import Command
+from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
+from durable_streams_cluster.streams.commands import Command, Create
 from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
 STALL_RETRY_S = 0.005
+STALL_SAID_MS = 10_000
+"""A disk that is too slow for what is sent stalls many times a second: said this often."""
 
 
 class Driver:
@@ -59,9 +62,12 @@ class Driver:
         self._held: Effects | None = None
         """What the store refused for now: admission is closed until it takes it."""
         self._held_since_ms = 0
+        self._stall_said_ms = -STALL_SAID_MS
         self._draining = False
         self._closed = False
         self._reclaiming = False
+        self._looking = False
+        self.space = DiskSpace()
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
@@ -77,6 +83,7 @@ class Driver:
     async def start(self) -> None:
         """Elect a leader and apply what the log holds; returns when reads and writes can be served."""
         self.replica.tick()
+        self.look()  # comes before the first sync, and so before anything is served
         self._kick()
         await self._led
 
@@ -89,6 +96,7 @@ class Driver:
 
         Raises:
             Overloaded: too much is in flight, or the store is stalled; nothing was proposed.
+            StorageFull: the disk is almost full and the command would take room; nothing was proposed.
             ShuttingDown, Unavailable: nothing was proposed.
 
         """
@@ -102,6 +110,9 @@ class Driver:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self._waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
+        if grows(command) and not self._is_there(command):
+            # Twice: everything is written as an entry of the log, and again when it is applied.
+            self.space.admit(2 * (self._inflight_bytes + size))
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._inflight_bytes += size
         self._waiting += 1
@@ -109,6 +120,14 @@ class Driver:
         if not self._scheduled and not self._busy:
             self._kick()
         return future
+
+    def _is_there(self, command: Command) -> bool:
+        """Whether a command makes a stream that is there already, so that it only asks whether it is."""
+        try:
+            return isinstance(command, Create) and self.replica.group.store.committed.find(command.path) is not None
+        except StorageError as error:
+            self.fail(error)
+            raise Unavailable("this node has failed and is stopping") from error
 
     async def drain(self) -> None:
         """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
@@ -170,6 +189,7 @@ class Driver:
             except WriteStalled:
                 self._stall(effects)
                 return
+            self.space.spend(effects.batch.size)
         self._held = None
         self._metrics.turns += 1
         self.replica.written()
@@ -186,6 +206,8 @@ class Driver:
             self._busy = True
             ticket, began_ns = effects.ticket, self._clock.steady_ns()
             self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
+            if flush:
+                self.look()
         if not self._led.done() and self.replica.group.core.can_read:
             self._led.set_result(None)
 
@@ -243,6 +265,20 @@ class Driver:
         began_ns = self._clock.steady_ns()
         self._disk.sync(lambda failure: self._synced(0, began_ns, failure), then_flush=flush)
 
+    def look(self) -> None:
+        """Look for faults that no call reported, and at the room on disk; nothing while a look is under way."""
+        if not self._looking and not self._closed and self.failure is None:
+            self._looking = True
+            self.space.begin_look()
+            self._disk.tend(self._looked)
+
+    def _looked(self, space: Space | None, failure: BaseException | None) -> None:
+        self._looking = False
+        if failure is not None:
+            self.fail(failure)
+            return
+        self.space.see(space)
+
     def reclaim(self) -> None:
         """Give back room on disk, if that is due and not under way."""
         if not self._reclaiming and not self._closed and self.failure is None and self._kv.reclaim_due():
@@ -256,13 +292,23 @@ class Driver:
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""
+        now_ms = self._clock.steady_ms()
         if self._held is None:
-            log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
-            self._held_since_ms = self._clock.steady_ms()
+            self._held_since_ms = now_ms
+            if now_ms - self._stall_said_ms >= STALL_SAID_MS:
+                self._stall_said_ms = now_ms
+                log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
         self._held, self._busy = effects, True
-        self._loop.call_later(STALL_RETRY_S, self._retry, effects)
+        if self._kv.flush_due():
+            self._disk.sync(lambda failure: self._retry(effects, failure), then_flush=True)
+        else:
+            self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
-    def _retry(self, effects: Effects) -> None:
+    def _retry(self, effects: Effects, failure: BaseException | None = None) -> None:
+        if failure is not None:
+            self.fail(failure)
+        if self.failure is not None:
+            return
         self._busy = False
         try:
             self._carry_out(effects)

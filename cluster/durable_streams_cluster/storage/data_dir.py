@@ -5,10 +5,12 @@
     DIR/lock           held with flock for the life of the store; the holder's process id, for people
     DIR/format         JSON: the version of everything below
     DIR/durable-turn   see ``recovery``
+    DIR/ballast        room for a full disk; see ``space``
     DIR/db/            RocksDB's own
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -31,6 +33,7 @@ class DataDir:
         self.db: Final = path / "db"
         """Where RocksDB keeps its files."""
         self.durable_turn: Final = path / "durable-turn"
+        self.ballast: Final = path / "ballast"
         self._lock: int | None = lock
 
     @classmethod
@@ -152,8 +155,7 @@ def _lock(path: Path) -> int:
     handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        _say_who(handle)
     except BlockingIOError:
         holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
         os.close(handle)
@@ -164,6 +166,16 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def _say_who(handle: int) -> None:
+    """Write this process's id for people; on a full disk it is left out, for the store may open nevertheless."""
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _explain(path: Path, error: OSError) -> str:

@@ -21,10 +21,22 @@ from rocksdict import (
 )
 
 from durable_streams_cluster.errors import CorruptData, StorageError
-from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.limits import FLUSH_BYTES, MIB
+from durable_streams_cluster.storage import faults
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.storage.reclaim import MARK
-from durable_streams_cluster.storage.recovery import FIRST_TURNS, NEXT_STEP, check_turns, find_endless, turn_key
+from durable_streams_cluster.storage.recovery import (
+    FAMILY_TURN,
+    FIRST_TURNS,
+    NEXT_STEP,
+    check_families,
+    check_turns,
+    find_endless,
+    read_current,
+    turn_key,
+)
+from durable_streams_cluster.storage.rocks_damage import describe, wals
+from durable_streams_cluster.storage.rocks_room import table_bytes
 
 TURNS: Final = "default"
 """The column family of the turn numbers: the one RocksDB always has, and whose name a record need not carry."""
@@ -45,6 +57,10 @@ class Setup:
     """What decides the options: the memory budget in bytes. The block cache is one, shared by all families."""
 
     memory_budget: int
+    flush_bytes: int = FLUSH_BYTES
+    """Sizes of table files and levels follow from it, so that a ``DiskPlan``'s reserve holds the largest rewrite."""
+    compacting: bool = True
+    """False: begin without rewriting files, for lack of room; ``rocks_room`` turns it on."""
 
     def open(self, path: Path, mode: DBRecoveryMode, *, read_only: bool = False, wal_dir: Path | None = None) -> Rdict:
         """Open RocksDB at ``path``; whatever it says against it is an ``Exception``."""
@@ -54,6 +70,11 @@ class Setup:
             options.set_wal_dir(str(wal_dir))
         families = {FAMILIES[Family.LOG]: _log_options(cache), FAMILIES[Family.DATA]: _data_options(cache)}
         families[TURNS] = _log_options(cache)
+        for family in families.values():
+            # At most four files of level 0 and level 1, or one file and the ten below it, are rewritten at once.
+            family.set_max_bytes_for_level_base(max(2 * self.flush_bytes, 4 * MIB))
+            family.set_target_file_size_base(table_bytes(self.flush_bytes))
+            family.set_disable_auto_compactions(not self.compacting)
         access = AccessType.read_only(False) if read_only else AccessType.read_write()
         return Rdict(str(path), options, families, access)
 
@@ -88,29 +109,30 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
     found = _newest_turn(database, path)
     if found is None:  # a power cut came between making the database and its first keys
         _write_first_turns(database)
+    _check_families(database, path, turn)
     assert (found or 0) == turn, f"{path}: turn {found} when opened for writing, {turn} when opened for reading"
     return database, turn
 
 
 def _holds_data(path: Path) -> bool:
     """Whether anything was ever stored: the first turns are in a table file before a database is used."""
-    return any(path.glob("*.sst")) or any(wal.stat().st_size for wal in _wals(path))
+    return any(path.glob("*.sst")) or any(wal.stat().st_size for wal in wals(path))
 
 
 def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
     """Cut a WAL where RocksDB would read for ever, when only unsynced bytes are lost; see ``find_endless``."""
-    manifest = path / (path / "CURRENT").read_text(errors="replace").strip()
-    if manifest.is_file() and (at := find_endless(manifest)) is not None:
+    manifest = read_current(path)
+    if (at := find_endless(manifest)) is not None:
         raise CorruptData(f"{manifest} is damaged at byte {at}. {NEXT_STEP}")
-    wals = _wals(path)
-    for place, wal in enumerate(wals):
+    logs = wals(path)
+    for place, wal in enumerate(logs):
         at = find_endless(wal)
         if at is None:
             continue
-        if any(later.stat().st_size for later in wals[place + 1 :]):
+        if any(later.stat().st_size for later in logs[place + 1 :]):
             # All of it was synced before the later one was begun.
             raise CorruptData(f"{wal} is damaged at byte {at}, and it is not the newest. {NEXT_STEP}")
-        turn = _turn_when_cut(path, setup, wals, wal, at)
+        turn = _turn_when_cut(path, setup, wal, at)
         if turn < durable_turn:
             raise CorruptData(
                 f"{wal} is damaged at byte {at}: turn {durable_turn} was synced, but only {turn} is there. {NEXT_STEP}"
@@ -121,12 +143,12 @@ def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
             os.fsync(file.fileno())
 
 
-def _turn_when_cut(path: Path, setup: Setup, wals: list[Path], damaged: Path, at: int) -> int:
+def _turn_when_cut(path: Path, setup: Setup, damaged: Path, at: int) -> int:
     """The newest turn that would be there with ``damaged`` cut at byte ``at``, found without cutting it."""
     aside = path.with_name("inspect")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    for wal in wals:
+    for wal in wals(path):
         if wal != damaged:
             (aside / wal.name).hardlink_to(wal)
     with damaged.open("rb") as source, (aside / damaged.name).open("wb") as target:
@@ -164,7 +186,7 @@ def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMod
     except Exception as refused:
         # Either bytes that were synced went bad, or a power cut left a hole in bytes that were not; the last turn
         # before the damage tells which.
-        damage = _damage(path, refused)
+        damage = describe(path, refused)
         mode = DBRecoveryMode.point_in_time()
         try:
             database = setup.open(path, mode, read_only=True)
@@ -172,10 +194,15 @@ def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMod
             raise _refusal(path, error) from error
     try:
         turn = _newest_turn(database, path) or 0
+        _check_families(database, path, turn)
     finally:
         database.close()
     if turn < durable_turn:
-        reason = damage or f"in {path}, a write-ahead log file (*.log) is missing or was cut"
+        left = ", ".join(wal.name for wal in wals(path)) or "none"
+        reason = damage or (
+            f"in {path}, a write-ahead log file (*.log; there: {left}) is missing or was cut, or "
+            f"{read_current(path).name} is not the newest"
+        )
         raise CorruptData(f"{reason}: turn {durable_turn} was synced, but only {turn} is there. {NEXT_STEP}")
     if damage is not None:
         _warn(damage, durable_turn, turn)
@@ -196,9 +223,12 @@ def _write_first_turns(database: Rdict) -> None:
     rows = WriteBatch(True)
     for turn in FIRST_TURNS:
         rows.put(turn_key(turn), b"")
+    for name in FAMILIES.values():
+        rows.put(FAMILY_TURN, (0).to_bytes(8, "big"), database.get_column_family_handle(name))
     database.write(rows)
     database.flush_wal(True)
-    database.flush(True)
+    for family in (*map(database.get_column_family, FAMILIES.values()), database):
+        family.flush(True)
 
 
 def _newest_turn(database: Rdict, path: Path) -> int | None:
@@ -211,28 +241,28 @@ def _newest_turn(database: Rdict, path: Path) -> int | None:
             keys.append(key)
             cursor.next()
         cursor.status()
-        return check_turns(keys, path) if keys else None
+        return check_turns(keys, read_current(path)) if keys else None
     except CorruptData:
         raise
     except Exception as error:
         raise _refusal(path, error) from error
 
 
+def _check_families(database: Rdict, path: Path, turn: int) -> None:
+    try:
+        found = {name: database.get_column_family(name).get(FAMILY_TURN) for name in FAMILIES.values()}
+    except Exception as error:
+        raise _refusal(path, error) from error
+    check_families(found, turn, read_current(path))
+
+
 def _refusal(path: Path, error: Exception) -> StorageError:
-    if "orruption" in str(error):
-        return CorruptData(f"{_damage(path, error)}. {NEXT_STEP}")
-    return StorageError(f"{path} cannot be opened: {error}")
-
-
-def _wals(path: Path) -> list[Path]:
-    """The WAL files, oldest first."""
-    return sorted(path.glob("*.log"), key=lambda wal: int(wal.stem))
-
-
-def _damage(path: Path, error: Exception) -> str:
-    """What RocksDB says, and of which files, for it does not say that of a WAL."""
-    names = " or ".join(str(wal) for wal in _wals(path) if wal.stat().st_size)
-    return f"{names or path} is damaged ({error})"
+    text = str(error)
+    if "orruption" in text or "No such file" in text:
+        return CorruptData(f"{describe(path, error)}. {NEXT_STEP}")
+    if faults.is_full(error):
+        return StorageError(f"{path} cannot be opened: {text}. {faults.NO_ROOM}")
+    return StorageError(f"{path} cannot be opened: {text}. {faults.UNREADABLE}")
 
 
 def write_options() -> WriteOptions:
