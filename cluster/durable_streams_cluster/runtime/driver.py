@@ -11,7 +11,14 @@ from collections.abc import Callable
 from typing import cast
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
+from durable_streams_cluster.errors import (
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    StorageError,
+    StorageFull,
+    Unavailable,
+)
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.effects import Effects
@@ -19,10 +26,10 @@ from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.disk import Disk
-from durable_streams_cluster.runtime.space import DiskSpace, grows
+from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.runtime.wall import WallClock
 from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
-from durable_streams_cluster.streams.commands import Command, Create
+from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
@@ -110,9 +117,9 @@ class Driver:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self._waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
-        if grows(command) and not self._is_there(command):
-            # Twice: everything is written as an entry of the log, and again when it is applied.
-            self.space.admit(2 * (self._inflight_bytes + size))
+        # Twice: everything is written as an entry of the log, and again when it is applied.
+        if grows(command) and not self.space.has(2 * (self._inflight_bytes + size)) and not self._only_asks(command):
+            raise StorageFull(NO_ROOM)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._inflight_bytes += size
         self._waiting += 1
@@ -121,10 +128,9 @@ class Driver:
             self._kick()
         return future
 
-    def _is_there(self, command: Command) -> bool:
-        """Whether a command makes a stream that is there already, so that it only asks whether it is."""
+    def _only_asks(self, command: Command) -> bool:
         try:
-            return isinstance(command, Create) and self.replica.group.store.committed.find(command.path) is not None
+            return only_asks(self.replica.group.store.committed, command)
         except StorageError as error:
             self.fail(error)
             raise Unavailable("this node has failed and is stopping") from error

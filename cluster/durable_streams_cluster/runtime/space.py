@@ -4,12 +4,20 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from durable_streams_cluster.errors import StorageFull
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.storage.kv import Space
 from durable_streams_cluster.streams.commands import Append, Command, Create
+from durable_streams_cluster.streams.outcomes import ProducerFenced
+from durable_streams_cluster.streams.producers import Repeated, judge
+from durable_streams_cluster.streams.view import StreamView
 
 _log: Final = logging.getLogger(__name__)
+
+
+NO_ROOM: Final = (
+    "the disk of this node is almost full; nothing was stored. Reads and deletes go on; this works again when there is "
+    "room: delete streams, or give the node a larger disk"
+)
 
 
 def grows(command: Command) -> bool:
@@ -21,6 +29,20 @@ def grows(command: Command) -> bool:
             return bool(command.body)
         case _:
             return False
+
+
+def only_asks(view: StreamView, command: Command) -> bool:
+    """Whether a command that may take room takes none: it asks for a stream that is there, or repeats a batch.
+
+    Raises:
+        StorageError: the store cannot be read.
+
+    """
+    if isinstance(command, Create):
+        return view.find(command.path) is not None
+    if isinstance(command, Append) and command.producer is not None and (ref := view.find(command.path)) is not None:
+        return isinstance(judge(view.producer(ref, command.producer.id), command.producer), Repeated | ProducerFenced)
+    return False
 
 
 class DiskSpace:
@@ -64,18 +86,9 @@ class DiskSpace:
         """Free bytes, as far as is known."""
         return self._seen.free - self._spent if self._seen is not None else 0
 
-    def admit(self, coming: int) -> None:
-        """Let ``coming`` bytes in, those included that were let in before and are not written yet.
-
-        Raises:
-            StorageFull: they would go below what must stay free.
-
-        """
-        if self._seen is not None and (self.refusing or self.free - coming < self._seen.wanted):
-            raise StorageFull(
-                "the disk of this node is almost full; nothing was stored. Reads and deletes go on; this works again "
-                "when there is room: delete streams, or give the node a larger disk"
-            )
+    def has(self, coming: int) -> bool:
+        """Whether ``coming`` bytes may come in, those included that were let in before and are not written yet."""
+        return self._seen is None or (not self.refusing and self.free - coming >= self._seen.wanted)
 
     def __str__(self) -> str:
         if self._seen is None:

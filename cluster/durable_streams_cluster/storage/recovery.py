@@ -49,8 +49,8 @@ def turn_key(turn: int) -> bytes:
     return (turn + TURNS_KEPT).to_bytes(8, "big")
 
 
-def check_turns(keys: Sequence[bytes], manifest: Path) -> int:
-    """The newest turn in the store, given the turn keys found there, in order.
+def check_turns(keys: Sequence[bytes], manifest: Path, logs: Sequence[str] = ()) -> int:
+    """The newest turn in the store, given the turn keys found there, in order; the rest is for the message.
 
     A store that lost nothing holds exactly the keys of its newest ``TURNS_KEPT`` turns. One that lost turns i to j
     still holds the key i-64, because its deletion was lost with turn i: a gap of any length shows, for ever. A ring of
@@ -68,8 +68,9 @@ def check_turns(keys: Sequence[bytes], manifest: Path) -> int:
     present = set(found)
     lost = next((turn for turn in range(newest - 1, -TURNS_KEPT, -1) if turn not in present), newest)
     raise CorruptData(
-        f"{manifest.parent} lost writes in the middle (turn {lost} and maybe more, while {newest} is there): a "
-        f"write-ahead log file (*.log) or the end of {manifest.name} is missing. {NEXT_STEP}"
+        f"{manifest.parent} lost writes in the middle (turn {lost} and maybe more, while {newest} is there): "
+        f"a write-ahead log file (*.log; there: {', '.join(logs) or 'none'}) or the end of {manifest.name} is missing. "
+        f"{NEXT_STEP}"
     )
 
 

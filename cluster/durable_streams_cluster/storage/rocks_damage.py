@@ -20,13 +20,23 @@ def wals(database: Path) -> list[Path]:
     return sorted(database.glob("*.log"), key=lambda wal: int(wal.stem))
 
 
+def full_wals(database: Path) -> list[Path]:
+    """Those that hold anything; RocksDB removes old ones in the background."""
+    found = []
+    for wal in wals(database):
+        with contextlib.suppress(FileNotFoundError):
+            if wal.stat().st_size:
+                found.append(wal)
+    return found
+
+
 def describe(database: Path, error: BaseException) -> str:
     """What RocksDB says against the files in ``database``, and which of them it means."""
     table = None if _TABLE.search(str(error)) else find_table(database, error)
     named = _NAMED.search(str(error))
     if table is None and named is not None:
         return f"{named[0]} is damaged ({error})"
-    logs = " or ".join(str(wal) for wal in wals(database) if wal.stat().st_size)
+    logs = " or ".join(map(str, full_wals(database)))
     return f"{table or logs or database} is damaged ({error})"
 
 

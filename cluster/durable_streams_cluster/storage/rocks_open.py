@@ -35,7 +35,7 @@ from durable_streams_cluster.storage.recovery import (
     read_current,
     turn_key,
 )
-from durable_streams_cluster.storage.rocks_damage import describe, wals
+from durable_streams_cluster.storage.rocks_damage import describe, full_wals, wals
 from durable_streams_cluster.storage.rocks_room import table_bytes
 
 TURNS: Final = "default"
@@ -116,7 +116,7 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
 
 def _holds_data(path: Path) -> bool:
     """Whether anything was ever stored: the first turns are in a table file before a database is used."""
-    return any(path.glob("*.sst")) or any(wal.stat().st_size for wal in wals(path))
+    return any(path.glob("*.sst")) or bool(full_wals(path))
 
 
 def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
@@ -241,7 +241,8 @@ def _newest_turn(database: Rdict, path: Path) -> int | None:
             keys.append(key)
             cursor.next()
         cursor.status()
-        return check_turns(keys, read_current(path)) if keys else None
+        logs = [wal.name for wal in full_wals(path)]
+        return check_turns(keys, read_current(path), logs) if keys else None
     except CorruptData:
         raise
     except Exception as error:

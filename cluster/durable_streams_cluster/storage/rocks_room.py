@@ -126,12 +126,12 @@ class Room:
             free = self._share.measure(self._path).free
         self._allow(free >= needed, free, rewrite)
         wanted = max(plan.reserve, rewrite + 2 * plan.flush_bytes)
-        self.low = free < wanted + wanted // 4
         if 0 < ballast.missing() <= free - wanted - wanted // 4:
             ballast.make()
             free = self._share.measure(self._path).free
-        # What the ballast gave is not for appends.
-        return Space(free, size, wanted + ballast.missing())
+        wanted += ballast.missing()  # what the ballast gave is not for appends
+        self.low = free < wanted + wanted // 4
+        return Space(free, size, wanted)
 
     def sizes(self) -> dict[str, int]:
         """In bytes, and a count of memtables."""
