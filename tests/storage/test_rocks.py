@@ -254,7 +254,7 @@ def test_a_failed_record_is_for_ever(kv: RocksKv, clock: Hand, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fdatasync", fail)
-        with pytest.raises(StorageError, match="Input/output error"):
+        with pytest.raises(StorageError, match=r"Input/output error: '.*/durable-turn'"):
             kv.sync()
     with pytest.raises(StorageError, match="is unusable"):
         kv.sync()

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
@@ -121,6 +122,17 @@ def make_directory(path: Path) -> None:
         raise NotADirectoryError(f"{path} is not a directory")
 
 
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of calls on a descriptor say which file it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in ``path`` durable: a new file's bytes may survive a power cut that its name does not.
 
@@ -130,7 +142,8 @@ def sync_directory(path: Path) -> None:
     """
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        with named(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -143,7 +156,7 @@ def write_file(path: Path, content: bytes) -> None:
 
     """
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
+    with draft.open("wb") as file, named(draft):
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

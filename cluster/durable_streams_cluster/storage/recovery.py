@@ -6,6 +6,7 @@ has one bit flipped in its length, for a shorter one: then the newest table file
 while the WAL that had the same is gone, and the family is silently shorter (measured). So each family says its turn.
 """
 
+import errno
 import os
 import re
 import struct
@@ -16,7 +17,7 @@ from typing import Final, Self
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.storage import faults
-from durable_streams_cluster.storage.data_dir import write_file
+from durable_streams_cluster.storage.data_dir import named, write_file
 
 TURNS_KEPT: Final = 64
 """Each write puts the key of its own turn and deletes the key this many turns older."""
@@ -193,7 +194,8 @@ class DurableTurn:
         # The older record is overwritten; the newer one stays whole whatever happens to this write.
         slot = 1 - self._slot
         self._write(turn, slot * _SLOT)
-        os.fdatasync(self._handle)
+        with named(self._path):
+            os.fdatasync(self._handle)
         self._slot = slot
         self.turn = turn
 
@@ -209,8 +211,9 @@ class DurableTurn:
     def _write(self, turn: int, at: int) -> None:
         assert self._handle is not None, "closed"
         record = _pack(turn)
-        if os.pwrite(self._handle, record, at) != len(record):
-            raise OSError(f"{self._path}: short write")
+        with named(self._path):
+            if os.pwrite(self._handle, record, at) != len(record):
+                raise OSError(errno.EIO, "short write")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -36,6 +36,10 @@ _OWN_OPS: Final = 4
 """What ``write`` adds to a batch: two keys of turns, and the turn of each family."""
 
 
+_MANY_DELETES: Final = 1000
+"""Keys deleted one by one that may be worth room; each renewal of an expiry is one, too."""
+
+
 class RocksKv(RocksReader):
     """A ``Kv`` in a data directory, which it holds until ``close``.
 
@@ -78,6 +82,8 @@ class RocksKv(RocksReader):
         self._waiting = Waiting(_marks(database), clock.steady_ms())
         self._reclaimed: deque[Range] = deque()
         """Ranges whose record the next write removes."""
+        self._deletes = 0
+        """Keys of streams that were deleted one by one."""
         self._reclaiming = threading.Lock()
         """Held by whoever reclaims."""
         self.sync_count = 0
@@ -170,6 +176,7 @@ class RocksKv(RocksReader):
                     rows.put(op[1], op[2], handles[op[0]])
                 elif isinstance(op, Delete):
                     rows.delete(op[1], handles[op[0]])
+                    self._deletes += op[0] is Family.DATA
                 elif op[1] < op[2]:  # RocksDB refuses a range whose end comes first
                     rows.delete_range(op[1], op[2], handles[op[0]])
                     if op[3]:
@@ -258,7 +265,7 @@ class RocksKv(RocksReader):
                 self._refuse()
             try:
                 failed = self._room.background_failure()
-                space = self._room.look(self._unwritten()) if failed is None else None
+                space = self._room.look(self._unwritten(), deleted=self._deleted()) if failed is None else None
             except Exception as error:
                 raise self._fail("a look at the disk", error) from error
             if failed is not None:
@@ -355,6 +362,10 @@ class RocksKv(RocksReader):
         except BaseException as error:
             raise self._fail("sync", error) from error
         return turn
+
+    def _deleted(self) -> bool:
+        """Whether much was deleted that is still on disk."""
+        return self._waiting.waiting_bytes > 0 or self._deletes >= _MANY_DELETES
 
     def _unwritten(self) -> int:
         """Bytes in memtables, those included that are being written out."""

@@ -10,8 +10,8 @@ from rocksdict import Rdict
 
 from durable_streams_cluster.limits import MIB, DiskPlan
 from durable_streams_cluster.storage import faults
-from durable_streams_cluster.storage.kv import Space
-from durable_streams_cluster.storage.space import Ballast, Share, measure
+from durable_streams_cluster.storage.kv import Family, Space
+from durable_streams_cluster.storage.space import Share, measure
 
 _log: Final = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def make_room(database: Path, share: Share) -> bool:
     """
     free = share.measure(database).free
     needed = _OPENING + wal_bytes(database)
-    if free < needed and (given := share.ballast.release()):
+    # No more than is needed: something else may be eating up the disk, and deleted data will want some, too.
+    if free < needed and (given := share.ballast.give(needed - free)):
         _log.warning(
             "the disk is full: %d MiB are free, and opening takes up to %d; the ballast gives %d",
             *_mib(free, needed, given),
@@ -72,16 +73,25 @@ class Room:
     def __init__(
         self, database: Rdict, families: tuple[Rdict, ...], path: Path, share: Share | None, *, compacting: bool
     ) -> None:
-        """``families`` are all but the default one, which is ``database``; RocksDB's files are in ``path``."""
+        """``families`` are those of ``Family``, and ``database`` the default one; RocksDB's files are in ``path``."""
         self._all = (*families, database)
-        self._large = families
+        self._families = families
         self._path = path
         self._share = share
-        self.compacting = compacting
-        """Whether files may be rewritten."""
+        self._allowed = [compacting] * len(families)
+        """Which families' files may be rewritten. The default one's are always: it has next to nothing."""
         self._said = False
+        self._free = 0
+        """As of the last look."""
         self.low = False
         """Whether room is so scarce that everything which gives some back comes first."""
+        if not compacting:
+            database.set_options(_auto_compactions(on=True))
+
+    @property
+    def compacting(self) -> bool:
+        """Whether files of streams may be rewritten."""
+        return self._allowed[Family.DATA]
 
     def writing_out(self) -> bool:
         """Whether memtables are being written out."""
@@ -104,12 +114,12 @@ class Room:
             return None
         return faults.background_error(self._path / "LOG", measure(self._path).free)
 
-    def look(self, unwritten: int) -> Space | None:
+    def look(self, unwritten: int, *, deleted: bool) -> Space | None:
         """Measure, and decide whether files may be rewritten and whether there is room for the ballast.
 
-        What is deleted gives its room back only by rewriting. Where there is no room for that, most of the ballast is
-        given up for it, if what memtables hold (``unwritten`` bytes) is so little that an open needs no more than the
-        rest.
+        What is ``deleted`` gives its room back only by rewriting. Where there is no room for that, the ballast gives
+        some: when nothing else is eating up the disk, and what memtables hold (``unwritten`` bytes) is so little that
+        the next open needs no more than the rest.
 
         Raises:
             OSError, Exception: as the system and RocksDB say.
@@ -119,13 +129,19 @@ class Room:
             return None
         plan, ballast, _ = self._share
         free, size = self._share.measure(self._path)
-        rewrite = self._largest_rewrite(plan) if free < _CALM * plan.reserve else 0
-        needed = rewrite + (1 if self.compacting else 2) * plan.flush_bytes
-        if free < needed and unwritten <= _OPENING and (given := _give_up(ballast, needed - free)):
-            _log.warning("the ballast gives %d MiB, so that deleted data can give its room back", given // MIB)
+        rewrites = self._largest_rewrites(plan) if free < _CALM * plan.reserve else [0] * len(self._families)
+        needed = [
+            rewrite + (1 if allowed else 2) * plan.flush_bytes
+            for rewrite, allowed in zip(rewrites, self._allowed, strict=True)
+        ]
+        missing = needed[Family.DATA] - free
+        if missing > 0 and deleted and unwritten <= _OPENING and free >= self._free - MIB:
+            if given := ballast.give(missing, keep=2 * _OPENING, enough=True):
+                _log.warning("the ballast gives %d MiB, so that deleted data can give its room back", given // MIB)
             free = self._share.measure(self._path).free
-        self._allow(free >= needed, free, rewrite)
-        wanted = max(plan.reserve, rewrite + 2 * plan.flush_bytes)
+        self._free = free
+        self._allow([free >= each for each in needed], free, rewrites[Family.DATA])
+        wanted = max(plan.reserve, max(rewrites) + 2 * plan.flush_bytes)
         if 0 < ballast.missing() <= free - wanted - wanted // 4:
             ballast.make()
             free = self._share.measure(self._path).free
@@ -141,37 +157,36 @@ class Room:
         }
         return {"wal_bytes": wal_bytes(self._path), **found}
 
-    def _allow(self, compacting: bool, free: int, rewrite: int) -> None:
-        if compacting == self.compacting and (compacting or self._said):
-            return
-        self._said = True
-        if compacting:
-            _log.info("%d MiB are free: table files are rewritten again, %d MiB at once at most", *_mib(free, rewrite))
-        else:
-            _log.warning(
-                "%d MiB are free, and rewriting table files takes up to %d: deleted data gives no room back until "
-                "there is more",
-                *_mib(free, rewrite),
-            )
-        for family in self._all:
-            try:
-                family.set_options({"disable_auto_compactions": str(not compacting).lower()})
-            except Exception as error:
-                if not faults.is_full(error):  # in force, but RocksDB could not put it into its file of options
-                    raise
-        self.compacting = compacting
+    def _allow(self, allowed: list[bool], free: int, rewrite: int) -> None:
+        """Set what may be rewritten; ``free`` and ``rewrite``, the most for streams, are for the log."""
+        if allowed[Family.DATA] != self.compacting or not (allowed[Family.DATA] or self._said):
+            self._said = True
+            if allowed[Family.DATA]:
+                _log.info("%d MiB are free: files are rewritten again, %d MiB at once at most", *_mib(free, rewrite))
+            else:
+                _log.warning(
+                    "%d MiB are free, and rewriting files takes up to %d: deleted data gives no room back until there "
+                    "is more",
+                    *_mib(free, rewrite),
+                )
+        for family, before, now in zip(self._families, self._allowed, allowed, strict=True):
+            if before != now:
+                try:
+                    family.set_options(_auto_compactions(on=now))
+                except Exception as error:
+                    if not faults.is_full(error):  # in force, but RocksDB could not put it into its file of options
+                        raise
+        self._allowed = allowed
 
-    def _largest_rewrite(self, plan: DiskPlan) -> int:
-        """The bytes of the largest set of files that RocksDB could rewrite at once now; some more, never less."""
+    def _largest_rewrites(self, plan: DiskPlan) -> list[int]:
+        """By family, how much RocksDB could rewrite at once, at most; rather more than less."""
         table = table_bytes(plan.flush_bytes)
-        levels = (str(family.property_value("rocksdb.levelstats")) for family in self._large)
-        return max(largest_rewrite(each, table) for each in levels)
+        levels = (str(family.property_value("rocksdb.levelstats")) for family in self._families)
+        return [largest_rewrite(each, table) for each in levels]
 
 
-def _give_up(ballast: Ballast, missing: int) -> int:
-    """Bytes of the ballast given up, if that is enough."""
-    keep = min(2 * _OPENING, ballast.size)
-    return ballast.release(keep) if ballast.taken() - keep >= missing else 0
+def _auto_compactions(*, on: bool) -> dict[str, str]:
+    return {"disable_auto_compactions": str(not on).lower()}
 
 
 def largest_rewrite(levels: str, table: int) -> int:

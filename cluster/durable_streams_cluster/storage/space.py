@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from durable_streams_cluster.limits import MIB, DiskPlan
-from durable_streams_cluster.storage.data_dir import sync_directory
+from durable_streams_cluster.storage.data_dir import named, sync_directory
 
 _log: Final = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ class Ballast:
         """
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            os.posix_fallocate(handle, 0, self._size)
-            os.fsync(handle)
+            with named(self._path):
+                os.posix_fallocate(handle, 0, self._size)
+                os.fsync(handle)
             taken = os.fstat(handle).st_blocks * 512
         except OSError as error:
             self._path.unlink()
@@ -89,22 +90,27 @@ class Ballast:
         if taken < self._size:
             self._give_up(f"{self._path} takes no room on this file system (compressed, or thin)")
 
-    def release(self, keep: int = 0) -> int:
-        """Give up all of it but ``keep`` bytes; how many bytes that were.
+    def give(self, wanted: int, keep: int = 0, *, enough: bool = False) -> int:
+        """Give up ``wanted`` bytes, or what there is of them.
+
+        Args:
+            wanted: how many.
+            keep: so many are not given.
+            enough: give nothing if it is less than ``wanted``.
+
+        Returns:
+            How many were given.
 
         Raises:
             OSError: as the system says.
 
         """
-        given = self.taken() - keep
-        if given <= 0:
+        there = self.taken()
+        given = min(wanted, there - keep)
+        if given <= 0 or (enough and given < wanted):
             return 0
-        handle = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            os.ftruncate(handle, keep)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with named(self._path):
+            os.truncate(self._path, there - given)
         return given
 
     def _give_up(self, why: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ def small_disk(folder: Path, mib: int = DISK_MIB) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "durable-streams-test", place], check=True)
     try:
         yield place
+    except BaseException:
+        shutil.copytree(place, folder / "kept", ignore=shutil.ignore_patterns("hog", "ballast"))
+        raise
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
 
@@ -78,6 +82,7 @@ def by_others(folder: Path, seed: str) -> str:
             _full(life)
             asyncio.run(_delete(life, fillers))
             asyncio.run(_room_again(life))
+            (disk / "hog").unlink()  # only so that the check can send its batches again
             life.load(life.chance.randint(20, 100), server.kill)
             life.begin()
             life.go_on()
