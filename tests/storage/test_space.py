@@ -269,6 +269,21 @@ def test_little_room_makes_flushes_early(tmp_path: Path) -> None:
     kv.close()
 
 
+def test_deletions_are_not_written_out_early_when_nothing_can_be_rewritten(tmp_path: Path) -> None:
+    disk, clock = Disk(GIB), Hand()
+    kv = RocksKv.open(tmp_path, memory_budget=16 * MIB, flush_bytes=MIB, clock=clock, plan=PLAN, measure=disk.measure)
+    batch = WriteBatch()
+    batch.delete_range(DATA, b"a", b"b", frees=MIB)
+    kv.write(batch)
+    assert not kv.flush_due()
+    clock.now += 1000
+    for free, due in ((GIB, False), (9 * MIB, True), (0, False), (9 * MIB, True)):
+        disk.free = free
+        kv.tend()
+        assert kv.flush_due() == due
+    kv.close()
+
+
 def test_deleted_data_is_urgent_when_there_is_little_room(tmp_path: Path) -> None:
     disk = Disk(GIB)
     kv = opened(tmp_path, disk)

@@ -223,7 +223,9 @@ class RocksKv(RocksReader):
         """
         # On a disk that is almost full little is kept in memtables, so that the next open needs little room.
         most = self._flush_bytes // 8 if self._room.low else self._flush_bytes
-        due = self._unflushed >= most or self._waiting.needs_flush(self._clock.steady_ms())
+        # Deletions are written out early only to be reclaimed; where that cannot be, each would leave one more file.
+        reclaims = self._room.compacting and self._waiting.needs_flush(self._clock.steady_ms())
+        due = self._unflushed >= most or reclaims
         return due and self._fault is None and not self._room.behind()
 
     def flush(self) -> None:
