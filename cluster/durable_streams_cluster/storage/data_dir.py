@@ -93,8 +93,9 @@ class DataDir:
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
-                f"{self.path} has data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
-                "Next step: start the version of durable-streams-cluster that wrote it, or a newer one."
+                f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. Next step: "
+                "start the version of durable-streams-cluster that wrote it, or a newer one; if no other was ever used "
+                "here, the file is damaged, and the directory is to be restored from a backup."
             )
 
 

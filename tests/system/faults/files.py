@@ -17,7 +17,7 @@ PAGE: Final = 4096
 INTACT = "opened; everything acknowledged is there"
 CUT = "opened; only unsynced bytes gone; later appends read back"
 REFUSED = "refused, exit 1; names the file and the next step"
-TOLD = "opened; exit 1 when the damage is met; names the file and the next step"
+TOLD = "opened; exit 1 where the damage is met; names the file and the next step"
 
 Damage = Callable[[bytearray, int, random.Random], None]
 """Changes the content of a file behind the byte that is given."""
@@ -175,6 +175,8 @@ def _refused_or_intact(life: Life, name: str) -> str:
     words = life.launch()
     if words:
         mentions(words, name)
+        if "Nothing was changed" not in words:  # it was opened, and the damage met by what every start reads
+            return TOLD
         if _contents(life.data) != before:
             raise ContradictionError(f"it refused, and changed the directory: {words}")
         again = life.launch()
