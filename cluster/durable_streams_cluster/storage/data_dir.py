@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from durable_streams_cluster.errors import CorruptData, DataDirLocked, StorageError
+from durable_streams_cluster.storage import faults
 
 FORMAT_VERSION: Final = 1
 """What this version writes, and the only one it reads."""
@@ -93,8 +94,8 @@ class DataDir:
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
-                f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. Next step: "
-                "start the version of durable-streams-cluster that wrote it, or a newer one; if no other was ever used "
+                f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
+                "Next step: start the version of durable-streams-cluster that wrote it, or a newer one; if no other was ever used "
                 "here, the file is damaged, and the directory is to be restored from a backup."
             )
 
@@ -166,10 +167,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _lock(path: Path) -> int:
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    place = path / "lock"
+    handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _say_who(handle)
+        with named(place):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _say_who(handle)
     except BlockingIOError:
         holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
         os.close(handle)
@@ -195,8 +198,15 @@ def _say_who(handle: int) -> None:
 def _explain(path: Path, error: OSError) -> str:
     match error:
         case NotADirectoryError() | FileExistsError():
-            return f"the data directory {path} is not a directory, or something above it is not"
+            return (
+                f"the data directory {path} is not a directory, or something above it is not. Next step: name another "
+                "one with --data-dir, or remove what is in its place."
+            )
         case PermissionError():
-            return f"the data directory {path} is not writable by user id {os.geteuid()}: {error}"
+            return (
+                f"the data directory {path} is not writable by user id {os.geteuid()}: {error}. Next step: let this "
+                "user write there, or name another one with --data-dir."
+            )
         case _:
-            return f"the data directory {path} cannot be used: {error}"
+            advice = faults.NO_ROOM if faults.is_full(error) else faults.UNREADABLE
+            return f"the data directory {path} cannot be used: {error}. {advice}"

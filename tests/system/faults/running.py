@@ -70,6 +70,8 @@ def failing_start(folder: Path, seed: str) -> str:
         error = life.chance.choice([errno.EIO, errno.ENOSPC])
         server.shim.rule(Rule(ANY, "data/*", error=error, skip=life.chance.randint(0, 60), times=1))
         refused = life.launch()
+        if refused and str(server.shim.root) not in refused:
+            raise ContradictionError(f"it does not name the file: {refused}")
         server.shim.clear()
         if refused:
             life.begin()
