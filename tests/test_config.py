@@ -364,6 +364,14 @@ def test_what_is_in_flight_fits_in_one_write_to_the_store() -> None:
         replace(largest, max_append_bytes=64 * MIB + 1)
 
 
+def test_the_reserve_on_disk_follows_from_the_disk_unless_it_is_given() -> None:
+    assert load({}).limits.disk_reserve == 0
+    assert load({}, {"DURABLE_STREAMS_DISK_RESERVE": "3GiB"}).limits.disk_reserve == 3 * 1024 * MIB
+    assert load({}, {}, 'disk-reserve = "auto"').limits.disk_reserve == 0
+    with pytest.raises(ConfigError, match=r"disk-reserve .* is not a size"):
+        load({}, {"DURABLE_STREAMS_DISK_RESERVE": "half"})
+
+
 def test_times_reach_the_limits() -> None:
     limits = load({"long-poll-timeout": "500ms", "sse-lifetime": "2m"}).limits
     assert (limits.long_poll_timeout_s, limits.sse_lifetime_s) == (0.5, 120)

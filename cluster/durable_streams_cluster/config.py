@@ -359,6 +359,7 @@ def _limits(values: _Values) -> Limits:
         max_unsent_bytes=budget // 16,
         long_poll_timeout_s=values.get("long-poll-timeout", parse_duration),
         sse_lifetime_s=values.get("sse-lifetime", parse_duration),
+        disk_reserve=values.get("disk-reserve", lambda text: 0 if text == "auto" else parse_size(text)),
     )
 
 

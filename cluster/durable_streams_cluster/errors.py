@@ -4,6 +4,7 @@
 
     ClusterError
     ├── Overloaded        retryable            admission is closed: bytes in flight, or the store is stalled
+    ├── StorageFull       retryable            the disk is almost full: nothing is stored until room is made
     ├── Unavailable       retryable            no leader, or this node is starting
     ├── ShuttingDown      retryable            this node drains
     ├── OutcomeUnknown    maybe_applied        the operation may or may not have happened
@@ -28,6 +29,19 @@ class Overloaded(ClusterError):
     retryable = True
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StorageFull(ClusterError):
+    """Refused before anything was stored; room is made by deleting, by expiry or by a larger disk.
+
+    ``retry_after_s`` (seconds) is how long that may take at the least.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

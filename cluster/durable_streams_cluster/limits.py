@@ -70,6 +70,9 @@ class MemoryShares:
 MAX_APPEND_BYTES = 64 * MIB
 """The most that ``Limits.max_append_bytes`` may be set to."""
 
+DISK_RESERVE_BYTES = 512 * MIB
+"""With so much room left on the disk, appends are refused; an eighth of a smaller disk. See ``DiskPlan``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -113,6 +116,8 @@ class Limits:
     proposal_timeout_s: float = 15.0
     """An operation whose outcome is not known after this long is answered so; the disk hangs, or no leader is found."""
     drain_timeout_s: float = 10.0
+    disk_reserve: int = 0
+    """Free bytes on disk below which appends are refused; 0: what ``DiskPlan`` thinks fit for the disk."""
 
     def __post_init__(self) -> None:
         assert 0 < self.max_append_bytes <= self.max_inflight_bytes, "one append must fit in what may be in flight"
@@ -123,3 +128,44 @@ class Limits:
         assert self.sse_keepalive_s <= 15.0, "issue contract: keep-alives of at most 15 s"
         assert self.long_poll_timeout_s > 0
         assert self.sse_lifetime_s > 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """How a node shares its disk, so that it can always open again, and always delete. Sizes in bytes.
+
+    What RocksDB needs beside the data itself, and from where it gets that:
+
+    * Writing memtables out takes as much as they hold, while the write-ahead log that has the same is still there: four
+      times ``flush_bytes`` at most, and the batch of a turn, which may be the last. While the node runs that comes from
+      the reserve; when it opens, from the ballast.
+    * Rewriting table files takes as much as the largest rewrite does, until the old ones are removed. Sizes of tables
+      and levels follow from ``flush_bytes`` (``storage.rocks_open``) so that half of the reserve is enough for one.
+      Where it is not, because much waits to be rewritten, more is kept free (``storage.rocks_room``).
+    * What was let in before is still to be written: twice, as entry and as data. Admission counts it
+      (``runtime.space``).
+    """
+
+    reserve: int
+    """Below so much room, appends are refused."""
+    flush_bytes: int
+    """Memtables are written out when they hold so much."""
+    inflight_bytes: int
+    """Bodies in memory at most: a turn may write all of them, and apply as many of the turn before."""
+    ballast: int
+    """The size of a file that is only there to be cut when a full disk would not let the node open.
+
+    A quarter of the disk at most: on one of less than some 200 MiB, that it opens is likely and not certain.
+    """
+
+    @classmethod
+    def of(cls, limits: Limits, disk_size: int) -> "DiskPlan":
+        """The plan for a file system of ``disk_size`` bytes."""
+        reserve = limits.disk_reserve or min(DISK_RESERVE_BYTES, disk_size // 8)
+        flush_bytes = max(MIB, min(MemoryShares.of(limits.memory_budget).flush_bytes, reserve // 8))
+        inflight = min(limits.max_inflight_bytes, max(limits.max_append_bytes, reserve // 8))
+        unflushed = 4 * flush_bytes + 2 * inflight
+        return cls(reserve, flush_bytes, inflight, min(unflushed + 16 * MIB, disk_size // 4))
+
+    def __post_init__(self) -> None:
+        assert self.reserve >= 8 * self.flush_bytes or self.flush_bytes == MIB, "memtables must fit into the reserve"

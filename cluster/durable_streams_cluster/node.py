@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
-from durable_streams_cluster.errors import DiskHangs
+from durable_streams_cluster.errors import DiskHangs, StorageError
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.serve import HttpServer
+from durable_streams_cluster.limits import DiskPlan
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.group import Now
@@ -21,6 +23,7 @@ from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage.kv import Kv
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
+from durable_streams_cluster.storage.space import measure
 
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -41,7 +44,7 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
     if config.in_memory:
         kv = MemoryKv()
     else:
-        kv = await asyncio.to_thread(RocksKv.open, Path(config.data_dir), memory_budget=config.limits.memory_budget)
+        config, kv = await asyncio.to_thread(_open, config)
     node = Node(config, kv)
     try:
         await node.start(on_ready)
@@ -49,6 +52,17 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
     finally:
         if not await node.stop():
             raise DiskHangs("the disk does not answer, and the store is left open; what was acknowledged is stored")
+
+
+def _open(config: Config) -> tuple[Config, RocksKv]:
+    """Open the store; what may be in flight is cut to what a small disk has room for."""
+    limits, path = config.limits, Path(config.data_dir)
+    try:
+        plan = DiskPlan.of(limits, measure(path.absolute()).size)
+    except OSError as error:
+        raise StorageError(f"the disk of the data directory {path} cannot be looked at: {error}") from error
+    kv = RocksKv.open(path, memory_budget=limits.memory_budget, flush_bytes=plan.flush_bytes, plan=plan)
+    return replace(config, limits=replace(limits, max_inflight_bytes=plan.inflight_bytes)), kv
 
 
 class Node:
@@ -68,13 +82,15 @@ class Node:
         http, ops = config.listen.http, config.listen.ops
         self._http = HttpServer(self.app, http.host, http.port, config.limits)
         self.app.crowd.unsent_bytes = lambda: self._http.state.unsent_bytes
-        health = HealthApp({"leader": self._has_leader, "draining": self._not_draining}, self.metrics)
+        ready = {"leader": self._has_leader, "disk": self._has_room, "draining": self._not_draining}
+        health = HealthApp(ready, self.metrics)
         self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
         self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
         self.metrics.wall_clock_doubted = lambda: int(self._driver.wall.doubted)
         self.metrics.proposals_pending = lambda: self._driver.waiting
         if isinstance(kv, RocksKv):
             self.metrics.store = lambda: {} if self._driver.failure is not None else kv.properties()
+        self.metrics.disk = self._driver.space.metrics
         self.metrics.servers.update(http=self._http, ops=self._ops)
         self._chores = Jobs(self._driver, self.streams, clock, self.metrics)
         self._jobs: asyncio.Task[None] | None = None
@@ -125,6 +141,11 @@ class Node:
             return False, "failed, and stopping"
         core = self._driver.replica.group.core
         return core.can_read, f"{core.role.value} in term {core.term}"
+
+    def _has_room(self) -> tuple[bool, str]:
+        # Reads go on without room. But of several nodes, those that take everything should get the traffic.
+        space = self._driver.space
+        return not space.refusing, f"{space}{': appends are refused' if space.refusing else ''}"
 
     def _not_draining(self) -> tuple[bool, str]:
         return not self._draining, "draining" if self._draining else "serving"

@@ -78,6 +78,15 @@ SETTINGS: tuple[Setting, ...] = (
         "size",
     ),
     Setting(
+        "disk-reserve",
+        "auto",
+        "SIZE",
+        _LIMITS,
+        "free space below which appends are refused; auto: 512MiB, or an eighth of a smaller disk",
+        "size",
+        flag=False,
+    ),
+    Setting(
         "prefixes",
         "",
         "PREFIX RULE=VALUE...,...",

@@ -89,6 +89,15 @@ def test_servers_are_asked_when_somebody_scrapes() -> None:
     assert found["http_connections_refused_total{listener=http,reason=431}"] == 2
 
 
+def test_the_disk_is_shown_once_it_was_seen() -> None:
+    metrics = Metrics()
+    assert "durable_streams_disk" not in metrics.render().decode()
+    metrics.disk = lambda: {"free_bytes": 7, "size_bytes": 9, "reserve_bytes": 8, "refusing": 1}
+    shown = metrics.render().decode()
+    for line in ("free_bytes 7.0", "size_bytes 9.0", "reserve_bytes 8.0", "refusing 1.0"):
+        assert f"durable_streams_disk_{line}\n" in shown
+
+
 def test_two_nodes_in_one_process_share_nothing() -> None:
     one, other = Metrics(), Metrics()
     one.appends += 1

@@ -17,7 +17,7 @@ from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
-from durable_streams_cluster.storage.kv import WriteBatch, WriteStalled
+from durable_streams_cluster.storage.kv import Space, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.streams.commands import Append, Create, Fork
 from durable_streams_cluster.streams.meta import StreamMeta
@@ -81,7 +81,7 @@ class SimulatedClock:
 class SimulatedDisk:
     """``runtime.disk.Disk`` on the loop itself; ``hold`` keeps syncs back, ``failure`` makes them fail."""
 
-    def __init__(self, kv: MemoryKv, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, kv: "StallingKv", loop: asyncio.AbstractEventLoop) -> None:
         self._kv, self._loop = kv, loop
         self.hold = False
         self.failure: BaseException | None = None
@@ -96,6 +96,9 @@ class SimulatedDisk:
         self._kv.sync()
         self.flushes += then_flush
         self._loop.call_soon(done, self.failure)
+
+    def tend(self, done: Callable[[Space | None, BaseException | None], None]) -> None:
+        self._loop.call_soon(lambda: done(self._kv.space, self.failure))
 
     def release(self) -> None:
         """Let the syncs that were held end, and hold no more."""
@@ -118,6 +121,12 @@ class StallingKv(MemoryKv):
         super().__init__()
         self.stalls = 0
         self.broken = False
+        self.flushable = False
+        self.space: Space | None = None
+        """The room that a look at the disk finds."""
+
+    def flush_due(self) -> bool:
+        return self.flushable
 
     def write(self, batch: WriteBatch) -> None:
         if self.broken:

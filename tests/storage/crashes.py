@@ -5,6 +5,7 @@ cut then does to the bytes that were not synced is done to the copy by hand.
 """
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def turns(kv: RocksKv) -> list[int]:
     assert all(value == row(turn) for turn, value in found)
     assert [key for key, _ in kv.scan(LOG, b"", b"\xff")] == [name(turn) for turn, _ in found]
     return [turn for turn, _ in found]
+
+
+def written_out(kv: RocksKv) -> None:
+    """Wait for what the last flush began."""
+    while kv._room.writing_out():
+        os.sched_yield()
 
 
 def wals(path: Path) -> list[Path]:

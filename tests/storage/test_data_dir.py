@@ -73,6 +73,16 @@ def test_one_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(StorageError, match=rf"{tmp_path} (is not writable by user id|cannot be used)") as raised:
         DataDir.open(tmp_path)
     assert str(error) in str(raised.value)
+    assert "Next step: " in str(raised.value)
+
+
+def test_an_error_of_the_lock_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(StorageError, match=rf"Input/output error: '{tmp_path}/lock'.*Next step: see whether"):
+        DataDir.open(tmp_path)
 
 
 def test_a_newer_format_is_left_alone(tmp_path: Path) -> None:

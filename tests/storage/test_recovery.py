@@ -51,3 +51,22 @@ def test_a_torn_record_leaves_the_one_before(tmp_path: Path) -> None:
         assert DurableTurn.open(path, tmp_path / "db").turn == turn
     record.close()
     record.close()
+
+
+def test_a_note_counts_when_it_is_whole_and_newer(tmp_path: Path) -> None:
+    """It is not synced: a power cut may tear it, and what the records say still stands."""
+    path = tmp_path / "durable-turn"
+    record = DurableTurn.open(path, tmp_path / "db")
+    record.record(3)
+    record.note(5)
+    whole = path.read_bytes()
+    found = DurableTurn.open(path, tmp_path / "db")
+    assert (found.turn, found.expected) == (3, 5)
+    for torn in (whole[:-1], whole[:-9] + bytes(9), whole[:8192]):
+        path.write_bytes(torn)
+        found = DurableTurn.open(path, tmp_path / "db")
+        assert (found.turn, found.expected) == (3, 3)
+    path.write_bytes(whole)
+    record.record(7)
+    found = DurableTurn.open(path, tmp_path / "db")
+    assert (found.turn, found.expected) == (7, 7)

@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from durable_streams_cluster.api import BadOffset, OffsetGone, ReadRejected
-from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded
+from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded, StorageFull
 from durable_streams_cluster.gateway.headers import COMMON, BadRequest, format_time
 from durable_streams_cluster.streams.commands import Append, Producer
 from durable_streams_cluster.streams.offsets import Offset
@@ -87,6 +87,8 @@ def refused(error: ClusterError, producer: Producer | None = None, *, plain_appe
     """
     if isinstance(error, Overloaded):
         return problem(429, "overloaded", str(error), (integer(b"retry-after", error.retry_after_s),))
+    if isinstance(error, StorageFull):
+        return problem(507, "storage_full", str(error), (integer(b"retry-after", error.retry_after_s),))
     if isinstance(error, OutcomeUnknown):
         if plain_append:
             return problem(409, "outcome_unknown", str(error))

@@ -30,6 +30,13 @@ PREFIX = "durable_streams_"
 SYNC_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
+DISK_HELP: Mapping[str, str] = {
+    "free_bytes": "Free bytes on the disk of the data directory.",
+    "size_bytes": "Bytes of the file system of the data directory.",
+    "reserve_bytes": "Free bytes below which appends are refused.",
+    "refusing": "Whether appends are refused because the disk is almost full.",
+}
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -91,6 +98,8 @@ class Metrics:
         self.wall_clock_doubted: Callable[[], int] = lambda: 0
         self.store: Callable[[], Mapping[str, int]] = dict
         """Sizes of the store, by name."""
+        self.disk: Callable[[], Mapping[str, int]] = dict
+        """Room on the disk in bytes, and whether appends are refused for lack of it, by name."""
         self.servers: dict[str, Connections] = {}
         """HTTP servers by listener name, for their connections."""
         self.registry = CollectorRegistry(auto_describe=False)
@@ -134,6 +143,8 @@ class _Collector(Collector):
         yield _histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", lag)
         for name, number in sorted(metrics.store().items()):
             yield _gauge(f"store_{name}", "Of the store on disk: " + name.replace("_", " ") + ".", [((), number)])
+        for name, number in sorted(metrics.disk().items()):
+            yield _gauge(f"disk_{name}", DISK_HELP[name], [((), number)])
         yield from self._servers()
 
     def _servers(self) -> Iterator[Metric]:

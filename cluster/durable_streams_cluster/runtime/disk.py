@@ -6,13 +6,14 @@ import queue
 import threading
 from collections.abc import Callable
 
-from durable_streams_cluster.storage.kv import Kv
+from durable_streams_cluster.storage.kv import Kv, Space
 
 _Done = Callable[[BaseException | None], None]
+_Looked = Callable[[Space | None, BaseException | None], None]
 
 
 class Disk:
-    """Runs ``Kv.sync`` and ``Kv.flush`` in order, and ``Kv.reclaim`` beside them.
+    """Runs ``Kv.sync``, ``Kv.flush`` and ``Kv.tend`` in order, and ``Kv.reclaim`` beside them.
 
     A failure is handed on as it is: whoever owns the disk must stop.
     """
@@ -20,13 +21,22 @@ class Disk:
     def __init__(self, kv: Kv, loop: asyncio.AbstractEventLoop) -> None:
         self._kv = kv
         self._loop = loop
-        self._jobs: queue.SimpleQueue[tuple[bool, _Done] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], object], _Done] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
     def sync(self, done: _Done, *, then_flush: bool = False) -> None:
         """Make every earlier write durable (and then start a memtable flush); ``done`` is called on the loop."""
-        self._jobs.put((then_flush, done))
+        self._jobs.put((self._sync_and_flush if then_flush else self._kv.sync, done))
+
+    def tend(self, done: _Looked) -> None:
+        """Look for faults and at the room on disk; ``done`` is called on the loop with what was seen."""
+        seen: list[Space | None] = [None]
+
+        def look() -> None:
+            seen[0] = self._kv.tend()
+
+        self._jobs.put((look, lambda failure: done(seen[0], failure)))
 
     def reclaim(self, done: _Done) -> None:
         """Give back room on disk, beside everything else; ``done`` is called on the loop."""
@@ -72,8 +82,7 @@ class Disk:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            then_flush, done = job
-            self._call(self._sync_and_flush if then_flush else self._kv.sync, done)
+            self._call(*job)
 
     def _sync_and_flush(self) -> None:
         self._kv.sync()

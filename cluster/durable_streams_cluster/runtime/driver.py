@@ -11,7 +11,14 @@ from collections.abc import Callable
 from typing import cast
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
+from durable_streams_cluster.errors import (
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    StorageError,
+    StorageFull,
+    Unavailable,
+)
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.effects import Effects
@@ -19,14 +26,17 @@ from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.disk import Disk
+from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.runtime.wall import WallClock
-from durable_streams_cluster.storage.kv import Kv, WriteStalled
+from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
 from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
 STALL_RETRY_S = 0.005
+STALL_SAID_MS = 10_000
+"""A disk that is too slow for what is sent stalls many times a second: said this often."""
 
 
 class Driver:
@@ -59,11 +69,14 @@ class Driver:
         self._held: Effects | None = None
         """What the store refused for now: admission is closed until it takes it."""
         self._held_since_ms = 0
+        self._stall_said_ms = -STALL_SAID_MS
         self._draining = False
         self._closed = False
         self._reclaiming = False
         self.counts_time = False
         """Whether something counts on cluster time that no stream tells of: retention by age."""
+        self._looking = False
+        self.space = DiskSpace()
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._inflight_bytes = 0
@@ -79,6 +92,7 @@ class Driver:
     async def start(self) -> None:
         """Elect a leader and apply what the log holds; returns when reads and writes can be served."""
         self.replica.tick()
+        self.look()  # comes before the first sync, and so before anything is served
         self._kick()
         await self._led
 
@@ -91,6 +105,7 @@ class Driver:
 
         Raises:
             Overloaded: too much is in flight, or the store is stalled; nothing was proposed.
+            StorageFull: the disk is almost full and the command would take room; nothing was proposed.
             ShuttingDown, Unavailable: nothing was proposed.
 
         """
@@ -104,6 +119,9 @@ class Driver:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self._waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
+        # Twice: everything is written as an entry of the log, and again when it is applied.
+        if grows(command) and not self.space.has(2 * (self._inflight_bytes + size)) and not self._only_asks(command):
+            raise StorageFull(NO_ROOM)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._inflight_bytes += size
         self._waiting += 1
@@ -111,6 +129,13 @@ class Driver:
         if not self._scheduled and not self._busy:
             self._kick()
         return future
+
+    def _only_asks(self, command: Command) -> bool:
+        try:
+            return only_asks(self.replica.group.store.committed, command)
+        except StorageError as error:
+            self.fail(error)
+            raise Unavailable("this node has failed and is stopping") from error
 
     async def drain(self) -> None:
         """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
@@ -172,6 +197,7 @@ class Driver:
             except WriteStalled:
                 self._stall(effects)
                 return
+            self.space.spend(effects.batch.size)
         self._held = None
         self._metrics.turns += 1
         self.replica.written()
@@ -188,6 +214,8 @@ class Driver:
             self._busy = True
             ticket, began_ns = effects.ticket, self._clock.steady_ns()
             self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
+            if flush:
+                self.look()
         if not self._led.done() and self.replica.group.core.can_read:
             self._led.set_result(None)
 
@@ -245,6 +273,20 @@ class Driver:
         began_ns = self._clock.steady_ns()
         self._disk.sync(lambda failure: self._synced(0, began_ns, failure), then_flush=flush)
 
+    def look(self) -> None:
+        """Look for faults that no call reported, and at the room on disk; nothing while a look is under way."""
+        if not self._looking and not self._closed and self.failure is None:
+            self._looking = True
+            self.space.begin_look()
+            self._disk.tend(self._looked)
+
+    def _looked(self, space: Space | None, failure: BaseException | None) -> None:
+        self._looking = False
+        if failure is not None:
+            self.fail(failure)
+            return
+        self.space.see(space)
+
     def reclaim(self) -> None:
         """Give back room on disk, if that is due and not under way."""
         if not self._reclaiming and not self._closed and self.failure is None and self._kv.reclaim_due():
@@ -258,14 +300,22 @@ class Driver:
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""
+        now_ms = self._clock.steady_ms()
         if self._held is None:
-            log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
-            self._held_since_ms = self._clock.steady_ms()
+            self._held_since_ms = now_ms
+            if now_ms - self._stall_said_ms >= STALL_SAID_MS:
+                self._stall_said_ms = now_ms
+                log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
         self._held, self._busy = effects, True
-        self._loop.call_later(STALL_RETRY_S, self._retry, effects)
+        if self._kv.flush_due():
+            self._disk.sync(lambda failure: self._retry(effects, failure), then_flush=True)
+        else:
+            self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
-    def _retry(self, effects: Effects) -> None:
-        if self._closed:
+    def _retry(self, effects: Effects, failure: BaseException | None = None) -> None:
+        if failure is not None:
+            self.fail(failure)
+        if self._closed or self.failure is not None:
             return
         self._busy = False
         try:

@@ -56,6 +56,7 @@ class Jobs:
             self._driver.give_up_overdue()
             self._driver.settle()
             self._driver.reclaim()
+            self._driver.look()
 
     async def _every_second(self, chore: Callable[[], Awaitable[None]]) -> None:
         while True:

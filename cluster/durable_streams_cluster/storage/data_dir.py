@@ -5,17 +5,21 @@
     DIR/lock           held with flock for the life of the store; the holder's process id, for people
     DIR/format         JSON: the version of everything below
     DIR/durable-turn   see ``recovery``
+    DIR/ballast        room for a full disk; see ``space``
     DIR/db/            RocksDB's own
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
 from durable_streams_cluster.errors import CorruptData, DataDirLocked, StorageError
+from durable_streams_cluster.storage import faults
 
 FORMAT_VERSION: Final = 1
 """What this version writes, and the only one it reads."""
@@ -31,6 +35,7 @@ class DataDir:
         self.db: Final = path / "db"
         """Where RocksDB keeps its files."""
         self.durable_turn: Final = path / "durable-turn"
+        self.ballast: Final = path / "ballast"
         self._lock: int | None = lock
 
     @classmethod
@@ -89,8 +94,9 @@ class DataDir:
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
-                f"{self.path} has data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
-                "Next step: start the version of durable-streams-cluster that wrote it, or a newer one."
+                f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
+                "Next step: start the version of durable-streams-cluster that wrote it, or a newer one; if no other "
+                "was ever used here, the file is damaged, and the directory is to be restored from a backup."
             )
 
 
@@ -131,6 +137,17 @@ def make_directory(path: Path) -> None:
         raise NotADirectoryError(f"{path} is not a directory")
 
 
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of calls on a descriptor say which file it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in ``path`` durable: a new file's bytes may survive a power cut that its name does not.
 
@@ -140,7 +157,8 @@ def sync_directory(path: Path) -> None:
     """
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        with named(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -153,7 +171,7 @@ def write_file(path: Path, content: bytes) -> None:
 
     """
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
+    with draft.open("wb") as file, named(draft):
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -162,11 +180,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def _lock(path: Path) -> int:
-    handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    place = path / "lock"
+    handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with named(place):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _say_who(handle)
     except BlockingIOError:
         holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
         os.close(handle)
@@ -179,11 +198,28 @@ def _lock(path: Path) -> int:
     return handle
 
 
+def _say_who(handle: int) -> None:
+    """Write this process's id for people; on a full disk it is left out, for the store may open nevertheless."""
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
 def _explain(path: Path, error: OSError) -> str:
     match error:
         case NotADirectoryError() | FileExistsError():
-            return f"the data directory {path} is not a directory, or something above it is not"
+            return (
+                f"the data directory {path} is not a directory, or something above it is not. Next step: name another "
+                "one with --data-dir, or remove what is in its place."
+            )
         case PermissionError():
-            return f"the data directory {path} is not writable by user id {os.geteuid()}: {error}"
+            return (
+                f"the data directory {path} is not writable by user id {os.geteuid()}: {error}. Next step: let this "
+                "user write there, or name another one with --data-dir."
+            )
         case _:
-            return f"the data directory {path} cannot be used: {error}"
+            advice = faults.NO_ROOM if faults.is_full(error) else faults.UNREADABLE
+            return f"the data directory {path} cannot be used: {error}. {advice}"

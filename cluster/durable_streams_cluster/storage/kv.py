@@ -115,6 +115,16 @@ class KvView(Protocol):
         ...
 
 
+class Space(NamedTuple):
+    """Room on the disk of a store, in bytes."""
+
+    free: int
+    size: int
+    """Of the whole file system."""
+    wanted: int
+    """What should be free before anything is stored that only takes room."""
+
+
 class WriteStalled(Exception):
     """The store refused a batch without writing any of it (RocksDB: "Incomplete: write stall"); try again later."""
 
@@ -160,6 +170,18 @@ class Kv(KvView, Protocol):
         The caller admits no ``write`` from before its last ``sync`` until this returns (DESIGN: WAL switches); one
         that comes nevertheless raises ``WriteStalled``. Blocks for some milliseconds, longer while the store is
         behind with earlier flushes.
+
+        Raises:
+            StorageError: fatal, as of ``sync``.
+
+        """
+        ...
+
+    def tend(self) -> Space | None:
+        """Look for failures that no call reported, and for room; runs in the disk's thread, about once a second.
+
+        Returns:
+            The room on disk; None when it takes none.
 
         Raises:
             StorageError: fatal, as of ``sync``.

@@ -218,6 +218,15 @@ class MemoryKv:
         """
         self._check()
 
+    def tend(self) -> None:
+        """Nothing to look for.
+
+        Raises:
+            StorageError: the store is closed.
+
+        """
+        self._check()
+
     def reclaim_due(self) -> bool:
         """Never: what is deleted is gone."""
         return False

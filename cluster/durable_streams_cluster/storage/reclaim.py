@@ -18,8 +18,10 @@ from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.limits import MIB
 
 WORTH_BYTES: Final = 64 * MIB
-"""A memtable that holds the deletion of so much is written out for that alone; any is after ``PATIENCE_MS``."""
+"""A memtable that holds the deletion of so much is written out for that alone; any is after ``PATIENCE_MS``, and on a
+disk that is almost full after ``URGENT_MS``."""
 PATIENCE_MS: Final = 20_000
+URGENT_MS: Final = 1_000
 AGAIN_MS: Final = 5_000
 LATER_MS: Final = 30_000
 """Until the next look after one that found nothing: what was not worth it is so seldom a moment later."""
@@ -68,8 +70,8 @@ def read_mark(key: bytes, value: bytes) -> Range:
     return Range(key[len(MARK) :], value[_VALUE.size :], int(_VALUE.unpack_from(value)[0]))
 
 
-def choose(waiting: Sequence[Range], files: Iterable[File]) -> list[Range]:
-    """The ranges of ``waiting`` that lie in files of which enough is dead. Pure.
+def choose(waiting: Sequence[Range], files: Iterable[File], share: float = DEAD_SHARE) -> list[Range]:
+    """The ranges of ``waiting`` that lie in files of which enough (``share``) is dead. Pure.
 
     A file counts where a range's data lies deepest: what is above is little and is rewritten with it.
     """
@@ -79,12 +81,12 @@ def choose(waiting: Sequence[Range], files: Iterable[File]) -> list[Range]:
     for dead, touched in zip(waiting, around, strict=True):
         for file in touched:
             dead_in[file] = dead_in.get(file, 0.0) + dead.frees / len(touched)
-    return [dead for dead, touched in zip(waiting, around, strict=True) if _worth(touched, dead_in)]
+    return [dead for dead, touched in zip(waiting, around, strict=True) if _worth(touched, dead_in, share)]
 
 
-def _worth(touched: Sequence[File], dead_in: Mapping[File, float]) -> bool:
+def _worth(touched: Sequence[File], dead_in: Mapping[File, float], share: float) -> bool:
     # No file at all: nothing is left of it, and it can be taken off the record.
-    return sum(dead_in[file] for file in touched) >= DEAD_SHARE * sum(file.size for file in touched)
+    return sum(dead_in[file] for file in touched) >= share * sum(file.size for file in touched)
 
 
 class _Tables:
@@ -128,6 +130,8 @@ class Waiting:
         """When to look next."""
         self._done: deque[Range] = deque()
         """Reclaimed, and still on record."""
+        self.urgent = False
+        """The disk is almost full: every deletion is worth it, and soon."""
 
     @property
     def waiting_bytes(self) -> int:
@@ -153,7 +157,8 @@ class Waiting:
         """Whether what a memtable still holds is worth writing it out early."""
         if not self._fresh:
             return False
-        return now_ms - self._fresh_since_ms >= PATIENCE_MS or self._fresh_bytes >= WORTH_BYTES
+        patience_ms = URGENT_MS if self.urgent else PATIENCE_MS
+        return now_ms - self._fresh_since_ms >= patience_ms or self._fresh_bytes >= WORTH_BYTES
 
     def flushed(self) -> None:
         """The memtables were switched: what was deleted so far is in none that is written to."""
@@ -164,7 +169,7 @@ class Waiting:
 
     def due(self, now_ms: int) -> bool:
         """Whether it is time to ``take``."""
-        return bool(self._ready) and now_ms >= self._look_ms
+        return bool(self._ready) and (self.urgent or now_ms >= self._look_ms)
 
     def ready(self) -> tuple[Range, ...]:
         """What was deleted before the last flush: to be asked before the memtables that are written out are counted."""
@@ -173,7 +178,7 @@ class Waiting:
 
     def take(self, ready: Sequence[Range], files: Iterable[File], now_ms: int) -> list[Range]:
         """What of ``ready`` is worth reclaiming now; it waits no more."""
-        chosen = dict.fromkeys(choose(ready, files))
+        chosen = dict.fromkeys(choose(ready, files, 0.0 if self.urgent else DEAD_SHARE))
         with self._lock:
             self._ready = [dead for dead in self._ready if dead not in chosen]
             self._ready_bytes = _frees(self._ready)

@@ -1,18 +1,23 @@
 """What tells, at open, whether everything that was synced is there: turn numbers in the store, and one beside it.
 
 RocksDB alone does not tell. It reports no missing WAL file, and in the mode that refuses damage in the middle it also
-refuses a lawful zero page in the tail that was never synced.
+refuses a lawful zero page in the tail that was never synced. It takes a MANIFEST whose end is cut, or whose last record
+has one bit flipped in its length, for a shorter one: then the newest table file of some family is not known any more,
+while the WAL that had the same is gone, and the family is silently shorter (measured). So each family says its turn.
 """
 
+import errno
 import os
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from durable_streams_cluster.errors import CorruptData
-from durable_streams_cluster.storage.data_dir import write_file
+from durable_streams_cluster.storage import faults
+from durable_streams_cluster.storage.data_dir import named, write_file
 
 TURNS_KEPT: Final = 64
 """Each write puts the key of its own turn and deletes the key this many turns older."""
@@ -20,7 +25,11 @@ TURNS_KEPT: Final = 64
 _MAGIC: Final = b"dturn\x00\x00\x01"
 _RECORD: Final = struct.Struct(">8sQI")
 _SLOT: Final = 4096
-"""The two records are in different pages, so that a torn write damages one of them."""
+"""The records are in different pages, so that a torn write damages one of them."""
+_NOTE: Final = 2 * _SLOT
+"""Where the third record is."""
+
+_CURRENT: Final = re.compile(rb"MANIFEST-[0-9]{6,}\n")
 
 _BLOCK: Final = 32 * 1024
 _HEADER: Final = 7
@@ -31,11 +40,10 @@ _MIDDLE: Final = 3
 _GO_ON: Final = frozenset({3, 4})
 """Types of the parts of a record that goes over several blocks; the others are whole records."""
 
-NEXT_STEP: Final = (
-    "Nothing was changed. Next step: keep this directory as it is, and put back a copy of it from before the damage; "
-    "without one, an empty --data-dir starts a new node, without its streams."
-)
+NEXT_STEP: Final = f"Nothing was changed. {faults.NEXT_STEP}"
 
+FAMILY_TURN: Final = b"\xff\xffturn"
+"""The key, in each family, of the newest turn that wrote anything at all: behind every key of the family's own."""
 
 FIRST_TURNS: Final = range(1 - TURNS_KEPT, 1)
 """The turns that a new store is given keys of, so that the first real one has a key to delete like any other."""
@@ -46,8 +54,8 @@ def turn_key(turn: int) -> bytes:
     return (turn + TURNS_KEPT).to_bytes(8, "big")
 
 
-def check_turns(keys: Sequence[bytes], where: Path) -> int:
-    """The newest turn in the store, given the turn keys found there, in order.
+def check_turns(keys: Sequence[bytes], manifest: Path, logs: Sequence[str] = ()) -> int:
+    """The newest turn in the store, given the turn keys found there, in order; the rest is for the message.
 
     A store that lost nothing holds exactly the keys of its newest ``TURNS_KEPT`` turns. One that lost turns i to j
     still holds the key i-64, because its deletion was lost with turn i: a gap of any length shows, for ever. A ring of
@@ -65,9 +73,51 @@ def check_turns(keys: Sequence[bytes], where: Path) -> int:
     present = set(found)
     lost = next((turn for turn in range(newest - 1, -TURNS_KEPT, -1) if turn not in present), newest)
     raise CorruptData(
-        f"{where} lost writes in the middle (turn {lost} and maybe more, while {newest} is there): a write-ahead log "
-        f"file (*.log) is missing or was cut. {NEXT_STEP}"
+        f"{manifest.parent} lost writes in the middle (turn {lost} and maybe more, while {newest} is there): "
+        f"a write-ahead log file (*.log; there: {', '.join(logs) or 'none'}) or the end of {manifest.name} is missing. "
+        f"{NEXT_STEP}"
     )
+
+
+def check_families(turns: Mapping[str, bytes | None], newest: int, manifest: Path) -> None:
+    """Refuse a store in which one family ends before the others.
+
+    Args:
+        turns: the value of ``FAMILY_TURN`` by family; none has one in a store that only older versions wrote.
+        newest: the newest turn, as of ``check_turns``.
+        manifest: what tells RocksDB which table files belong to which family.
+
+    Raises:
+        CorruptData: some family ends at another turn than the store.
+
+    """
+    if all(turn is None for turn in turns.values()):
+        return
+    for family, turn in turns.items():
+        found = -1 if turn is None else int.from_bytes(turn, "big")
+        if found != newest:
+            raise CorruptData(
+                f"{manifest} is damaged or was cut: it leads to turn {newest} of the store, but to turn {found} of the "
+                f"family {family}, so that files of it are not known. {NEXT_STEP}"
+            )
+
+
+def read_current(path: Path) -> Path:
+    """The MANIFEST that the file CURRENT in ``path`` names.
+
+    Raises:
+        CorruptData: the content is none that RocksDB writes, or what it names is not there.
+        OSError: as the system says.
+
+    """
+    current = path / "CURRENT"
+    content = current.read_bytes()
+    if not _CURRENT.fullmatch(content):
+        raise CorruptData(f"{current} is damaged: it holds {content[:64]!r}. {NEXT_STEP}")
+    manifest = path / content.decode().strip()
+    if not manifest.is_file():
+        raise CorruptData(f"{current} names {manifest.name}, which is not there: one of them is damaged. {NEXT_STEP}")
+    return manifest
 
 
 def find_endless(path: Path) -> int | None:
@@ -151,14 +201,21 @@ _CRC32C: Final = tuple(map(_crc32c_of, range(256)))
 
 
 class DurableTurn:
-    """The file ``durable-turn``: a turn known to be synced, hence one that must be there at the next open."""
+    """The file ``durable-turn``: a turn known to be synced, hence one that must be there at the next open.
 
-    def __init__(self, path: Path, handle: int, turn: int, slot: int) -> None:
+    Two records are synced in turn, at most once a second. The third is only written, after each sync of the WAL: a
+    power cut may take it or tear it, and then the other two count. But when only the process ends, it is exact: damage
+    to the very last bytes that were synced is then not taken for what a power cut does to bytes that were not.
+    """
+
+    def __init__(self, path: Path, handle: int, turn: int, slot: int, noted: int) -> None:
         self._path = path
         self._handle: int | None = handle
         self._slot = slot
         self.turn = turn
-        """The newest turn on record."""
+        """The newest turn on record on disk."""
+        self.expected = max(turn, noted)
+        """The turn that the store must hold when it is opened."""
 
     @classmethod
     def open(cls, path: Path, database: Path) -> Self:
@@ -179,7 +236,8 @@ class DurableTurn:
         if not found:
             raise CorruptData(f"{path} is damaged: none of its two records is sound. {NEXT_STEP}")
         turn, slot = max(found)
-        return cls(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), turn, slot)
+        noted = _unpack(content, _NOTE) or 0
+        return cls(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), turn, slot, noted)
 
     def record(self, turn: int) -> None:
         """Put ``turn`` on record and on disk; blocks.
@@ -191,12 +249,27 @@ class DurableTurn:
         assert self._handle is not None, "closed"
         # The older record is overwritten; the newer one stays whole whatever happens to this write.
         slot = 1 - self._slot
-        record = _pack(turn)
-        if os.pwrite(self._handle, record, slot * _SLOT) != len(record):
-            raise OSError(f"{self._path}: short write")
-        os.fdatasync(self._handle)
+        self._write(turn, slot * _SLOT)
+        with named(self._path):
+            os.fdatasync(self._handle)
         self._slot = slot
         self.turn = turn
+
+    def note(self, turn: int) -> None:
+        """Put ``turn`` on record for as long as the machine runs; costs one system call.
+
+        Raises:
+            OSError: as the system says; fatal.
+
+        """
+        self._write(turn, _NOTE)
+
+    def _write(self, turn: int, at: int) -> None:
+        assert self._handle is not None, "closed"
+        record = _pack(turn)
+        with named(self._path):
+            if os.pwrite(self._handle, record, at) != len(record):
+                raise OSError(errno.EIO, "short write")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

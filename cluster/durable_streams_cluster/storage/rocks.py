@@ -5,24 +5,25 @@ reads hold it, ``flush_wal``, ``flush`` and ``close`` release it.
 """
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
-from rocksdict import CompactOptions, Rdict, RdictIter, ReadOptions
+from rocksdict import CompactOptions, Rdict, ReadOptions
 from rocksdict import WriteBatch as RocksBatch
 
 from durable_streams_cluster.clock import Clock, SystemClock
-from durable_streams_cluster.errors import CorruptData, StorageError
-from durable_streams_cluster.limits import MemoryShares
-from durable_streams_cluster.storage import reclaim
+from durable_streams_cluster.errors import StorageError
+from durable_streams_cluster.limits import DiskPlan, MemoryShares
+from durable_streams_cluster.storage import faults, reclaim
 from durable_streams_cluster.storage.data_dir import DataDir, sync_directory
-from durable_streams_cluster.storage.kv import Delete, Deleted, Family, Put, WriteBatch, WriteStalled
+from durable_streams_cluster.storage.kv import Delete, Deleted, Family, Put, Space, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.reclaim import MARK, Range, Waiting, read_mark
-from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, turn_key
+from durable_streams_cluster.storage.recovery import FAMILY_TURN, TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
+from durable_streams_cluster.storage.rocks_read import RocksReader
+from durable_streams_cluster.storage.rocks_room import Room, make_room
+from durable_streams_cluster.storage.space import Ballast, Measure, Share, measure
 
 _RECORD_EVERY_MS: Final = 1000
 """``durable-turn`` is written at most this often, in milliseconds."""
@@ -30,16 +31,11 @@ _RECORD_EVERY_MS: Final = 1000
 _OP_OVERHEAD: Final = 64
 """Bytes a memtable needs for an entry beside key and value, rounded up (measured: 35)."""
 
-_PROPERTIES: Final = {
-    "memtable_bytes": "rocksdb.cur-size-all-mem-tables",
-    "sst_bytes": "rocksdb.total-sst-files-size",
-    "blob_bytes": "rocksdb.total-blob-file-size",
-    "immutable_memtables": "rocksdb.num-immutable-mem-table",
-    "pending_compaction_bytes": "rocksdb.estimate-pending-compaction-bytes",
-}
+_OWN_OPS: Final = 4
+"""What ``write`` adds to a batch: two keys of turns, and the turn of each family."""
 
 
-class RocksKv:
+class RocksKv(RocksReader):
     """A ``Kv`` in a data directory, which it holds until ``close``.
 
     ``write``, ``get``, ``has`` and ``scan`` are the loop's, ``sync`` and ``flush`` the disk thread's. After any failure
@@ -48,21 +44,31 @@ class RocksKv:
     """
 
     def __init__(
-        self, directory: DataDir, durable: DurableTurn, database: Rdict, turn: int, flush_bytes: int, clock: Clock
+        self,
+        directory: DataDir,
+        durable: DurableTurn,
+        database: Rdict,
+        turn: int,
+        setup: Setup,
+        share: Share | None,
+        clock: Clock,
     ) -> None:
+        families = tuple(database.get_column_family(FAMILIES[family]) for family in Family)
+        super().__init__(directory.path, families)
         self._directory = directory
         self._durable = durable
         self._clock = clock
         self._database = database
-        self._families = tuple(database.get_column_family(FAMILIES[family]) for family in Family)
         self._handles = tuple(database.get_column_family_handle(FAMILIES[family]) for family in Family)
         database.set_write_options(write_options())
         self._turn = turn
         self._synced = turn
         self._recorded_ms = clock.steady_ms()
         self._unflushed = 0
-        self._flush_bytes = flush_bytes
-        self._fault: str | None = None
+        self._moved = 0
+        """Bytes in the memtables that the last flush began to write out; none when they are."""
+        self._flush_bytes = setup.flush_bytes
+        self._room = Room(database, families, directory.db, share, compacting=setup.compacting)
         self._closed = False
         self._disk = threading.Lock()
         """Held by whoever syncs, flushes or closes."""
@@ -76,7 +82,14 @@ class RocksKv:
 
     @classmethod
     def open(
-        cls, path: Path, *, memory_budget: int, flush_bytes: int | None = None, clock: Clock | None = None
+        cls,
+        path: Path,
+        *,
+        memory_budget: int,
+        flush_bytes: int | None = None,
+        clock: Clock | None = None,
+        plan: DiskPlan | None = None,
+        measure: Measure = measure,
     ) -> Self:
         """Open the store in the directory ``path``, made when it is not there.
 
@@ -86,6 +99,8 @@ class RocksKv:
             flush_bytes: bytes in memtables at which ``flush_due`` says so; by default what the budget gives. At twice
                 as many, writes are refused.
             clock: says when ``durable-turn`` is due.
+            plan: how the disk is shared; None: there is no ballast, and room is not looked at.
+            measure: says how much room there is.
 
         Raises:
             DataDirLocked: another process holds the directory.
@@ -98,92 +113,35 @@ class RocksKv:
         assert 0 < flush_bytes * 8 <= WRITE_BUFFER, "RocksDB must never reach the size at which it switches by itself"
         directory = DataDir.open(path)
         durable = None
+        share = Share(plan, Ballast(directory.ballast, plan.ballast), measure) if plan is not None else None
         try:
+            setup = Setup(shares.cache_bytes, flush_bytes, compacting=share is None or make_room(directory.db, share))
             durable = DurableTurn.open(directory.durable_turn, directory.db)
-            database, turn = open_checked(directory.db, Setup(shares.cache_bytes), durable.turn)
+            database, turn = open_checked(directory.db, setup, durable.expected)
             # RocksDB makes ``db`` and syncs what is in it, not its name. At every open, for a start that was killed
             # may have made a name here that it did not sync.
             sync_directory(path)
             if turn != durable.turn:
                 durable.record(turn)  # recovery wrote it into table files
-            return cls(directory, durable, database, turn, flush_bytes, clock or SystemClock())
+            opened = cls(directory, durable, database, turn, setup, share, clock or SystemClock())
         except OSError as error:
             _release(directory, durable)
-            raise StorageError(f"the data directory {path} cannot be used: {error}") from error
+            advice = faults.NO_ROOM if faults.is_full(error) else faults.UNREADABLE
+            raise StorageError(f"the data directory {path} cannot be used: {error}. {advice}") from error
         except BaseException:
             _release(directory, durable)
             raise
+        try:
+            opened.tend()
+        except StorageError:
+            opened.close()
+            raise
+        return opened
 
     @property
     def last_write(self) -> int:
         """The number of the newest write, 0 before the first ever."""
         return self._turn
-
-    def get(self, family: Family, key: bytes) -> bytes | None:
-        """The value of ``key``, or None; a read from disk holds up the whole process.
-
-        Raises:
-            CorruptData: the block that holds it is damaged.
-            StorageError: the store failed or is closed.
-
-        """
-        if self._fault is not None:
-            self._refuse()
-        try:
-            value: bytes | None = self._families[family].get(key)
-        except Exception as error:
-            raise self._fail("get", error) from error
-        return value
-
-    def has(self, family: Family, key: bytes) -> bool:
-        """Whether ``key`` is there; holds up the process as ``get`` does, but does not copy the value.
-
-        Measured with values of 16 MiB: 2 µs against 18 ms in a memtable, 1.7 ms against 2.6 in a table file, whose
-        block is read either way. With values of 100 bytes it is 1 µs slower than ``get``.
-
-        Raises:
-            CorruptData: the block that holds it, or would, is damaged.
-            StorageError: the store failed or is closed.
-
-        """
-        if self._fault is not None:
-            self._refuse()
-        # The least key behind it: the cursor stops there, however many deleted ones follow. This frame keeps it.
-        end = key + b"\0"
-        try:
-            cursor = self._families[family].iter(_read_options(end))
-            cursor.seek(key)
-        except Exception as error:
-            raise self._fail("has", error) from error
-        if cursor.valid():
-            return bool(cursor.key() == key)
-        self._check_cursor(cursor, "has")
-        return False
-
-    def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.
-
-        The iterator keeps that view alive, and with it memtables and files: drop it when done. Its ``next`` may raise
-        what ``get`` raises.
-
-        Raises:
-            StorageError: the store failed or is closed.
-
-        """
-        if self._fault is not None:
-            self._refuse()
-        if start >= end:
-            return iter(())
-        try:
-            # Made here, not in the generator, whose body starts only at the first ``next``: the view is as of now.
-            cursor = self._families[family].iter(_read_options(end))
-            if reverse:
-                cursor.seek_to_last()
-            else:
-                cursor.seek(start)
-        except Exception as error:
-            raise self._fail("scan", error) from error
-        return self._backward(cursor, start, end) if reverse else self._forward(cursor, end)
 
     def write(self, batch: WriteBatch) -> None:
         """Apply ``batch`` as the next turn, unsynced.
@@ -202,7 +160,7 @@ class RocksKv:
             raise WriteStalled("a flush runs")
         try:
             turn = self._turn + 1
-            cost = batch.size + _OP_OVERHEAD * (len(batch.ops) + 2)
+            cost = batch.size + _OP_OVERHEAD * (len(batch.ops) + _OWN_OPS)
             assert cost <= WRITE_BUFFER // 4, f"a batch of {batch.size} bytes"
             rows = RocksBatch(True)
             handles = self._handles
@@ -220,6 +178,8 @@ class RocksKv:
                         dead.append(Range(op[1], op[2], op[3]))
             rows.put(turn_key(turn), b"")
             rows.delete(turn_key(turn - TURNS_KEPT))
+            for handle in handles:
+                rows.put(FAMILY_TURN, turn.to_bytes(8, "big"), handle)
             for each in dead:
                 rows.put(reclaim.mark_key(each), reclaim.mark_value(each))
             off_record = self._waiting.off_record()
@@ -253,8 +213,16 @@ class RocksKv:
             return self._sync(record=False)
 
     def flush_due(self) -> bool:
-        """Whether memtables hold more than ``flush_bytes``, or deletions that wait to be reclaimed."""
-        return self._unflushed >= self._flush_bytes or self._waiting.needs_flush(self._clock.steady_ms())
+        """Whether memtables hold more than ``flush_bytes``, or deletions that wait to be reclaimed.
+
+        Not while a flush would wait for RocksDB, and every sync behind it.
+        """
+        # On a disk that is almost full little is kept in memtables, so that the next open needs little room.
+        most = self._flush_bytes // 8 if self._room.low else self._flush_bytes
+        # Deletions are written out early only to be reclaimed; where that cannot be, each would leave one more file.
+        reclaims = self._room.compacting and self._waiting.needs_flush(self._clock.steady_ms())
+        due = self._unflushed >= most or reclaims
+        return due and self._fault is None and not self._room.behind()
 
     def flush(self) -> None:
         """Switch to new memtables and a new WAL file, and start writing the old ones out.
@@ -275,12 +243,34 @@ class RocksKv:
                     family.flush(False)
             except BaseException as error:
                 raise self._fail("flush", error) from error
-            self._unflushed = 0
+            self._moved, self._unflushed = self._moved + self._unflushed, 0
             self._waiting.flushed()
 
     def reclaim_due(self) -> bool:
         """Whether deleted ranges wait that no memtable knows, and it is time to look at the files around them."""
-        return self._fault is None and self._waiting.due(self._clock.steady_ms())
+        return self._fault is None and self._room.compacting and self._waiting.due(self._clock.steady_ms())
+
+    def tend(self) -> Space | None:
+        """See ``Kv``.
+
+        Raises:
+            CorruptData: RocksDB found damage while it rewrote files.
+            StorageError: its own threads failed otherwise, the disk cannot be looked at, or the store failed before.
+
+        """
+        with self._disk:
+            if self._fault is not None:
+                self._refuse()
+            try:
+                failed = self._room.background_failure()
+                deleted = self._waiting.waiting_bytes > 0
+                space = self._room.look(self._unwritten(), deleted=deleted) if failed is None else None
+            except Exception as error:
+                raise self._fail("a look at the disk", error) from error
+            if failed is not None:
+                raise self._fail(*failed)
+            self._waiting.urgent = self._room.low
+            return space
 
     def reclaim(self) -> None:
         """Rewrite the table files around deleted ranges, where that is worth it.
@@ -354,41 +344,7 @@ class RocksKv:
         """
         if self._fault is not None:
             self._refuse()
-        found = {"wal_bytes": 0, "unflushed_bytes": self._unflushed, "dead_bytes": self._waiting.waiting_bytes}
-        with os.scandir(self._directory.db) as files:
-            for file in files:
-                if file.name.endswith(".log"):
-                    with contextlib.suppress(FileNotFoundError):  # dropped after a flush, just now
-                        found["wal_bytes"] += file.stat().st_size
-        for name, source in _PROPERTIES.items():
-            found[name] = sum(family.property_int_value(source) or 0 for family in (*self._families, self._database))
-        return found
-
-    # RocksDB gets the address of the bytes of ``end``, and rocksdict does not keep them: a cursor that outlives them
-    # compares with whatever comes to be there (measured: 50 wrong scans of 50). The frames of ``has`` and of the
-    # generators keep them.
-    # Cursors are walked by hand: RdictItems costs half as much, and takes a damaged block for the end of the range.
-
-    def _forward(self, cursor: RdictIter, _end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while cursor.valid():
-            yield cursor.key(), cursor.value()
-            cursor.next()
-        self._check_cursor(cursor)
-
-    def _backward(self, cursor: RdictIter, start: bytes, _end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while cursor.valid():
-            key = cursor.key()
-            if key < start:
-                return
-            yield key, cursor.value()
-            cursor.prev()
-        self._check_cursor(cursor)
-
-    def _check_cursor(self, cursor: RdictIter, call: str = "scan") -> None:
-        try:
-            cursor.status()
-        except Exception as error:
-            raise self._fail(call, error) from error
+        return {"unflushed_bytes": self._unflushed, "dead_bytes": self._waiting.waiting_bytes, **self._room.sizes()}
 
     def _sync(self, *, record: bool) -> int:
         if self._fault is not None:
@@ -399,6 +355,7 @@ class RocksKv:
                 self._database.flush_wal(True)
                 self.sync_count += 1
                 self._synced = turn
+                self._durable.note(turn)
             now = self._clock.steady_ms()
             if turn != self._durable.turn and (record or now - self._recorded_ms >= _RECORD_EVERY_MS):
                 self._durable.record(turn)
@@ -407,17 +364,11 @@ class RocksKv:
             raise self._fail("sync", error) from error
         return turn
 
-    def _fail(self, call: str, error: BaseException) -> StorageError:
-        """Latch a failure, and give back what to raise."""
-        kind = CorruptData if "Corruption" in str(error) else StorageError
-        fault = kind(f"{call} failed in {self._directory.path}: {type(error).__name__}: {error}")
-        if self._fault is None:
-            # Not the exception: its traceback would keep cursors alive, and they the database.
-            self._fault = f"the store is unusable: {fault}"
-        return fault
-
-    def _refuse(self) -> NoReturn:
-        raise StorageError(self._fault)
+    def _unwritten(self) -> int:
+        """Bytes in memtables, those included that are being written out."""
+        if self._moved and not self._room.writing_out():
+            self._moved = 0
+        return self._unflushed + self._moved
 
 
 def _marks(database: Rdict) -> list[Range]:
@@ -430,15 +381,6 @@ def _marks(database: Rdict) -> list[Range]:
         cursor.next()
     cursor.status()
     return found
-
-
-def _read_options(end: bytes) -> ReadOptions:
-    """For a cursor that stops before ``end``, which the caller keeps as long as the cursor."""
-    options = ReadOptions()
-    # No lower bound: set_iterate_lower_bound sets the upper one (0.3.29).
-    options.set_iterate_upper_bound(end)
-    options.set_background_purge_on_iterator_cleanup(True)
-    return options
 
 
 def _release(directory: DataDir, durable: DurableTurn | None) -> None:

@@ -24,16 +24,22 @@ from rocksdict import (
 
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.storage import faults
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.storage.reclaim import MARK
 from durable_streams_cluster.storage.recovery import (
+    FAMILY_TURN,
     FIRST_TURNS,
     NEXT_STEP,
+    check_families,
     check_turns,
     find_damage,
     find_endless,
+    read_current,
     turn_key,
 )
+from durable_streams_cluster.storage.rocks_damage import describe, full_wals, wals
+from durable_streams_cluster.storage.rocks_room import table_bytes
 
 TURNS: Final = "default"
 """The column family of the turn numbers: the one RocksDB always has, and whose name a record need not carry."""
@@ -51,9 +57,13 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What decides the options: the bytes of the block cache, which all families share."""
+    """What decides the options. Sizes in bytes; all families share the block cache."""
 
     cache_bytes: int
+    flush_bytes: int
+    """Sizes of table files and levels follow from it, so that a ``DiskPlan``'s reserve holds the largest rewrite."""
+    compacting: bool = True
+    """False: begin without rewriting files, for lack of room; ``rocks_room`` turns it on."""
 
     def open(self, path: Path, mode: DBRecoveryMode, *, read_only: bool = False, wal_dir: Path | None = None) -> Rdict:
         """Open RocksDB at ``path``; whatever it says against it is an ``Exception``."""
@@ -63,6 +73,11 @@ class Setup:
             options.set_wal_dir(str(wal_dir))
         families = {FAMILIES[Family.LOG]: _log_options(cache), FAMILIES[Family.DATA]: _data_options(cache)}
         families[TURNS] = _log_options(cache)
+        for family in families.values():
+            # At most four files of level 0 and level 1, or one file and the ten below it, are rewritten at once.
+            family.set_max_bytes_for_level_base(max(2 * self.flush_bytes, 4 * MIB))
+            family.set_target_file_size_base(table_bytes(self.flush_bytes))
+            family.set_disable_auto_compactions(not self.compacting)
         access = AccessType.read_only(False) if read_only else AccessType.read_write()
         return Rdict(str(path), options, families, access)
 
@@ -101,29 +116,30 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
     found = _newest_turn(database, path)
     if found is None:  # a power cut came between making the database and its first keys
         _write_first_turns(database)
+    _check_families(database, path, turn)
     assert (found or 0) == turn, f"{path}: turn {found} when opened for writing, {turn} when opened for reading"
     return database, turn
 
 
 def _holds_data(path: Path) -> bool:
     """Whether anything was ever stored: the first turns are in a table file before a database is used."""
-    return any(path.glob("*.sst")) or any(wal.stat().st_size for wal in _wals(path))
+    return any(path.glob("*.sst")) or bool(full_wals(path))
 
 
 def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
     """Cut a WAL where RocksDB would read for ever, when only unsynced bytes are lost; see ``find_endless``."""
-    manifest = _manifest(path)
-    if manifest.is_file() and (at := find_endless(manifest)) is not None:
+    manifest = read_current(path)
+    if (at := find_endless(manifest)) is not None:
         raise CorruptData(f"{manifest} is damaged at byte {at}. {NEXT_STEP}")
-    wals = _wals(path)
-    for place, wal in enumerate(wals):
+    logs = wals(path)
+    for place, wal in enumerate(logs):
         at = find_endless(wal)
         if at is None:
             continue
-        if any(later.stat().st_size for later in wals[place + 1 :]):
+        if any(later.stat().st_size for later in logs[place + 1 :]):
             # All of it was synced before the later one was begun.
             raise CorruptData(f"{wal} is damaged at byte {at}, and it is not the newest. {NEXT_STEP}")
-        turn = _turn_when_cut(path, setup, wals, wal, at)
+        turn = _turn_when_cut(path, setup, wal, at)
         if turn < durable_turn:
             raise CorruptData(
                 f"{wal} is damaged at byte {at}: turn {durable_turn} was synced, but only {turn} is there. {NEXT_STEP}"
@@ -132,9 +148,9 @@ def _cut_endless(path: Path, setup: Setup, durable_turn: int) -> None:
         _truncate(wal, at)
 
 
-def _turn_when_cut(path: Path, setup: Setup, wals: list[Path], damaged: Path, at: int) -> int:
+def _turn_when_cut(path: Path, setup: Setup, damaged: Path, at: int) -> int:
     """The newest turn that would be there with ``damaged`` cut at byte ``at``, found without cutting it."""
-    with _aside(path, wals, {damaged: at}) as aside:
+    with _aside(path, wals(path), {damaged: at}) as aside:
         try:
             database = setup.open(path, DBRecoveryMode.point_in_time(), read_only=True, wal_dir=aside)
             try:
@@ -165,10 +181,6 @@ def _aside(path: Path, files: Iterable[Path], cut: Mapping[Path, int]) -> Iterat
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _manifest(path: Path) -> Path:
-    return path / (path / "CURRENT").read_text(errors="replace").strip()
-
-
 def _cut_manifest(path: Path, setup: Setup, durable_turn: int) -> bool:
     """Cut the MANIFEST at its first damage, when the version before that still leads to everything that was synced.
 
@@ -181,17 +193,18 @@ def _cut_manifest(path: Path, setup: Setup, durable_turn: int) -> bool:
         Whether it was cut.
 
     """
-    manifest = _manifest(path)
-    at = find_damage(manifest) if manifest.is_file() else None
+    manifest = read_current(path)
+    at = find_damage(manifest)
     if at is None:
         return False
-    wals = _wals(path)
-    cut = {wal: end for wal in wals if (end := find_endless(wal)) is not None}
-    with _aside(path, [path / "CURRENT", manifest, *path.glob("*.sst"), *wals], cut | {manifest: at}) as aside:
+    logs = wals(path)
+    cut = {wal: end for wal in logs if (end := find_endless(wal)) is not None}
+    with _aside(path, [path / "CURRENT", manifest, *path.glob("*.sst"), *logs], cut | {manifest: at}) as aside:
         try:
             database = setup.open(aside, DBRecoveryMode.point_in_time(), read_only=True)
             try:
                 turn = _newest_turn(database, path) or 0
+                _check_families(database, path, turn)
             finally:
                 database.close()
         except Exception:  # what is said of the whole file says more
@@ -229,7 +242,7 @@ def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMod
     except Exception as refused:
         # Either bytes that were synced went bad, or a power cut left a hole in bytes that were not; the last turn
         # before the damage tells which.
-        damage = _damage(path, refused)
+        damage = describe(path, refused)
         mode = DBRecoveryMode.point_in_time()
         try:
             database = setup.open(path, mode, read_only=True)
@@ -237,10 +250,15 @@ def _inspect(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMod
             raise _refusal(path, error) from error
     try:
         turn = _newest_turn(database, path) or 0
+        _check_families(database, path, turn)
     finally:
         database.close()
     if turn < durable_turn:
-        reason = damage or f"in {path}, a write-ahead log file (*.log) is missing or was cut"
+        left = ", ".join(wal.name for wal in wals(path)) or "none"
+        reason = damage or (
+            f"in {path}, a write-ahead log file (*.log; there: {left}) is missing or was cut, or "
+            f"{read_current(path).name} is not the newest"
+        )
         raise CorruptData(f"{reason}: turn {durable_turn} was synced, but only {turn} is there. {NEXT_STEP}")
     if damage is not None:
         _warn(damage, durable_turn, turn)
@@ -261,9 +279,12 @@ def _write_first_turns(database: Rdict) -> None:
     rows = WriteBatch(True)
     for turn in FIRST_TURNS:
         rows.put(turn_key(turn), b"")
+    for name in FAMILIES.values():
+        rows.put(FAMILY_TURN, (0).to_bytes(8, "big"), database.get_column_family_handle(name))
     database.write(rows)
     database.flush_wal(True)
-    database.flush(True)
+    for family in (*map(database.get_column_family, FAMILIES.values()), database):
+        family.flush(True)
 
 
 def _newest_turn(database: Rdict, path: Path) -> int | None:
@@ -276,30 +297,29 @@ def _newest_turn(database: Rdict, path: Path) -> int | None:
             keys.append(key)
             cursor.next()
         cursor.status()
-        return check_turns(keys, path) if keys else None
+        logs = [wal.name for wal in full_wals(path)]
+        return check_turns(keys, read_current(path), logs) if keys else None
     except CorruptData:
         raise
     except Exception as error:
         raise _refusal(path, error) from error
 
 
+def _check_families(database: Rdict, path: Path, turn: int) -> None:
+    try:
+        found = {name: database.get_column_family(name).get(FAMILY_TURN) for name in FAMILIES.values()}
+    except Exception as error:
+        raise _refusal(path, error) from error
+    check_families(found, turn, read_current(path))
+
+
 def _refusal(path: Path, error: Exception) -> StorageError:
-    if "orruption" in str(error):
-        return CorruptData(f"{_damage(path, error)}. {NEXT_STEP}")
-    return StorageError(f"{path} cannot be opened: {error}")
-
-
-def _wals(path: Path) -> list[Path]:
-    """The WAL files, oldest first."""
-    return sorted(path.glob("*.log"), key=lambda wal: int(wal.stem))
-
-
-def _damage(path: Path, error: Exception) -> str:
-    """What RocksDB says, and of which files, for it does not say that of a WAL."""
-    if "MANIFEST-" in str(error):
-        return f"{_manifest(path)} is damaged ({error})"
-    names = " or ".join(str(wal) for wal in _wals(path) if wal.stat().st_size)
-    return f"{names or path} is damaged ({error})"
+    text = str(error)
+    if "orruption" in text or "No such file" in text:
+        return CorruptData(f"{describe(path, error)}. {NEXT_STEP}")
+    if faults.is_full(error):
+        return StorageError(f"{path} cannot be opened: {text}. {faults.NO_ROOM}")
+    return StorageError(f"{path} cannot be opened: {text}. {faults.UNREADABLE}")
 
 
 def write_options() -> WriteOptions:

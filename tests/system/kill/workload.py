@@ -244,6 +244,8 @@ def verdict(op: Op, answer: Answer) -> tuple[Outcome | None, str]:
             return Outcome.UNKNOWN, "504"
         case _, 409 if answer.code == "outcome_unknown":
             return Outcome.UNKNOWN, "outcome_unknown"
+        case _, 507:
+            return Outcome.REFUSED, "507"
         case _, 429 | 503:
             return Outcome.REFUSED, "not now"
         case _:

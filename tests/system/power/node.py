@@ -7,11 +7,10 @@ for either, and none is wanted only for tests; here the two are replaced, and no
 
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from durable_streams_client.cli import main
 from durable_streams_cluster import node
-from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.replica import group
 from durable_streams_cluster.storage.rocks import RocksKv
@@ -23,8 +22,9 @@ class SmallKv(RocksKv):
     soon = 64 * MIB
 
     @classmethod
-    def open(cls, path: Path, *, memory_budget: int, flush_bytes: int = 0, clock: Clock | None = None) -> Self:
-        return super().open(path, memory_budget=memory_budget, flush_bytes=flush_bytes or cls.soon, clock=clock)
+    def open(cls, path: Path, **more: Any) -> Self:
+        # Without a plan for the disk there is no ballast: hundreds of MiB that say nothing would be in every cut.
+        return super().open(path, **more | {"flush_bytes": cls.soon, "plan": None})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,104 @@
+"""Whether there is room on the disk: refused early, before RocksDB fails and while there is room to delete."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.storage.kv import Space
+from durable_streams_cluster.streams.commands import Append, Command, Create
+from durable_streams_cluster.streams.outcomes import ProducerFenced
+from durable_streams_cluster.streams.producers import Repeated, judge
+from durable_streams_cluster.streams.view import StreamView
+
+_log: Final = logging.getLogger(__name__)
+
+
+NO_ROOM: Final = (
+    "the disk of this node is almost full; nothing was stored. Reads and deletes go on; this works again when there is "
+    "room: delete streams, or give the node a larger disk"
+)
+
+
+def grows(command: Command) -> bool:
+    """Whether a command only takes room. The others give some back, or take next to none and must go on."""
+    match command:
+        case Create():
+            return True
+        case Append():
+            return bool(command.body)
+        case _:
+            return False
+
+
+def only_asks(view: StreamView, command: Command) -> bool:
+    """Whether a command that may take room takes none: it asks for a stream that is there, or repeats a batch.
+
+    Raises:
+        StorageError: the store cannot be read.
+
+    """
+    if isinstance(command, Create):
+        return view.find(command.path) is not None
+    if isinstance(command, Append) and command.producer is not None and (ref := view.find(command.path)) is not None:
+        return isinstance(judge(view.producer(ref, command.producer.id), command.producer), Repeated | ProducerFenced)
+    return False
+
+
+class DiskSpace:
+    """The room that was seen last, less what was written since.
+
+    Below what the store wants free it refuses, until there is a quarter more: what is freed and taken again by
+    rewriting files does not make it change its mind all the time.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Space | None = None
+        self._spent = 0
+        self._spent_before_look = 0
+        self.refusing = False
+
+    def spend(self, size: int) -> None:
+        """So many bytes were written."""
+        self._spent += size
+
+    def begin_look(self) -> None:
+        """What was written up to now is in what will be seen."""
+        self._spent_before_look = self._spent
+
+    def see(self, space: Space | None) -> None:
+        """There is so much room; None: as much as anybody wants."""
+        self._spent -= self._spent_before_look
+        self._spent_before_look = 0
+        self._seen = space
+        if space is None:
+            return
+        refusing = self.free < space.wanted + (space.wanted // 4 if self.refusing else 0)
+        if refusing != self.refusing:
+            self.refusing = refusing
+            if refusing:
+                _log.warning("%s: appends and new streams get 507; reads, deletes and expiry go on", self)
+            else:
+                _log.info("%s: appends are taken again", self)
+
+    @property
+    def free(self) -> int:
+        """Free bytes, as far as is known."""
+        return self._seen.free - self._spent if self._seen is not None else 0
+
+    def has(self, coming: int) -> bool:
+        """Whether ``coming`` bytes may come in, those included that were let in before and are not written yet."""
+        return self._seen is None or (not self.refusing and self.free - coming >= self._seen.wanted)
+
+    def __str__(self) -> str:
+        if self._seen is None:
+            return "in memory"
+        return f"{max(0, self.free) // MIB} of {self._seen.size // MIB} MiB free, {self._seen.wanted // MIB} wanted"
+
+    def metrics(self) -> Mapping[str, int]:
+        """By name: bytes, and whether appends are refused."""
+        if self._seen is None:
+            return {}
+        free = max(0, self.free)
+        wanted, size = self._seen.wanted, self._seen.size
+        return {"free_bytes": free, "size_bytes": size, "reserve_bytes": wanted, "refusing": int(self.refusing)}

@@ -1,0 +1,208 @@
+"""What RocksDB takes of the disk beside the data: how much that can be, and what it may not begin for lack of room."""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Final
+
+from rocksdict import Rdict
+
+from durable_streams_cluster.limits import MIB, DiskPlan
+from durable_streams_cluster.storage import faults
+from durable_streams_cluster.storage.kv import Family, Space
+from durable_streams_cluster.storage.space import Share, measure
+
+_log: Final = logging.getLogger(__name__)
+
+_CALM: Final = 4
+"""With so many times the reserve free, what rewriting files may take is not worth asking about."""
+_FANOUT: Final = 11
+"""One file is rewritten with about ten of the level below."""
+_MANY_FILES: Final = 36
+"""Files in level 0 (of 40, see ``rocks_open``) with which a flush may have to wait for their rewriting."""
+_OPENING: Final = 8 * MIB
+"""What opening takes beside the memtables: a new MANIFEST, options, RocksDB's diary."""
+
+_PROPERTIES: Final = {
+    "memtable_bytes": "rocksdb.cur-size-all-mem-tables",
+    "sst_bytes": "rocksdb.total-sst-files-size",
+    "blob_bytes": "rocksdb.total-blob-file-size",
+    "immutable_memtables": "rocksdb.num-immutable-mem-table",
+    "pending_compaction_bytes": "rocksdb.estimate-pending-compaction-bytes",
+}
+
+
+def make_room(database: Path, share: Share) -> bool:
+    """Before the store is opened: give up the ballast when opening would fail for lack of room.
+
+    Returns:
+        Whether there is so much room that table files may be rewritten from the first moment.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    free = share.measure(database).free
+    needed = _OPENING + wal_bytes(database)
+    # No more than is needed: something else may be eating up the disk, and deleted data will want some, too.
+    if free < needed and (given := share.ballast.give(needed - free)):
+        _log.warning(
+            "the disk is full: %d MiB are free, and opening takes up to %d; the ballast gives %d",
+            *_mib(free, needed, given),
+        )
+    return free >= 2 * share.plan.reserve
+
+
+def wal_bytes(database: Path) -> int:
+    """Bytes in write-ahead log files."""
+    if not database.exists():
+        return 0
+    total = 0
+    with os.scandir(database) as files:
+        for file in files:
+            if file.name.endswith(".log"):
+                with contextlib.suppress(FileNotFoundError):  # dropped after a flush, just now
+                    total += file.stat().st_size
+    return total
+
+
+class Room:
+    """Watches the disk for a store that is open. ``look`` is the disk thread's, the rest anybody's."""
+
+    def __init__(
+        self, database: Rdict, families: tuple[Rdict, ...], path: Path, share: Share | None, *, compacting: bool
+    ) -> None:
+        """``families`` are those of ``Family``, and ``database`` the default one; RocksDB's files are in ``path``."""
+        self._all = (*families, database)
+        self._families = families
+        self._path = path
+        self._share = share
+        self._allowed = [compacting] * len(families)
+        """Which families' files may be rewritten. The default one's are always: it has next to nothing."""
+        self._said = False
+        self._free = 0
+        """As of the last look."""
+        self.low = False
+        """Whether room is so scarce that everything which gives some back comes first."""
+        if not compacting:
+            database.set_options(_auto_compactions(on=True))
+
+    @property
+    def compacting(self) -> bool:
+        """Whether files of streams may be rewritten."""
+        return self._allowed[Family.DATA]
+
+    def writing_out(self) -> bool:
+        """Whether memtables are being written out."""
+        return any(family.property_int_value("rocksdb.num-immutable-mem-table") for family in self._all)
+
+    def behind(self) -> bool:
+        """Whether a flush would wait for RocksDB, and all syncing with it."""
+        return self.writing_out() or any(
+            (family.property_int_value("rocksdb.num-files-at-level0") or 0) >= _MANY_FILES for family in self._all
+        )
+
+    def background_failure(self) -> tuple[str, Exception] | None:
+        """What RocksDB's own threads failed at, and how; the next write would say it, and not of everything.
+
+        Raises:
+            OSError: as the system says.
+
+        """
+        if not self._all[-1].property_int_value("rocksdb.background-errors"):
+            return None
+        return faults.background_error(self._path / "LOG", measure(self._path).free)
+
+    def look(self, unwritten: int, *, deleted: bool) -> Space | None:
+        """Measure, and decide whether files may be rewritten and whether there is room for the ballast.
+
+        What is ``deleted`` gives its room back only by rewriting. Where there is no room for that, the ballast gives
+        some: when nothing else is eating up the disk, and what memtables hold (``unwritten`` bytes) is so little that
+        the next open needs no more than the rest.
+
+        Raises:
+            OSError, Exception: as the system and RocksDB say.
+
+        """
+        if self._share is None:
+            return None
+        plan, ballast, _ = self._share
+        free, size = self._share.measure(self._path)
+        rewrites = self._largest_rewrites(plan) if free < _CALM * plan.reserve else [0] * len(self._families)
+        needed = [
+            rewrite + (1 if allowed else 2) * plan.flush_bytes
+            for rewrite, allowed in zip(rewrites, self._allowed, strict=True)
+        ]
+        missing = needed[Family.DATA] - free
+        if missing > 0 and deleted and unwritten <= _OPENING and free >= self._free - MIB:
+            if given := ballast.give(missing, keep=2 * _OPENING, enough=True):
+                _log.warning("the ballast gives %d MiB, so that deleted data can give its room back", given // MIB)
+            free = self._share.measure(self._path).free
+        self._free = free
+        self._allow([free >= each for each in needed], free, rewrites[Family.DATA])
+        wanted = max(plan.reserve, max(rewrites) + 2 * plan.flush_bytes)
+        if 0 < ballast.missing() <= free - wanted - wanted // 4:
+            ballast.make()
+            free = self._share.measure(self._path).free
+        wanted += ballast.missing()  # what the ballast gave is not for appends
+        self.low = free < wanted + wanted // 4
+        return Space(free, size, wanted)
+
+    def sizes(self) -> dict[str, int]:
+        """In bytes, and a count of memtables."""
+        found = {
+            name: sum(family.property_int_value(source) or 0 for family in self._all)
+            for name, source in _PROPERTIES.items()
+        }
+        return {"wal_bytes": wal_bytes(self._path), **found}
+
+    def _allow(self, allowed: list[bool], free: int, rewrite: int) -> None:
+        """Set what may be rewritten; ``free`` and ``rewrite``, the most for streams, are for the log."""
+        if allowed[Family.DATA] != self.compacting or not (allowed[Family.DATA] or self._said):
+            self._said = True
+            if allowed[Family.DATA]:
+                _log.info("%d MiB are free: files are rewritten again, %d MiB at once at most", *_mib(free, rewrite))
+            else:
+                _log.warning(
+                    "%d MiB are free, and rewriting files takes up to %d: deleted data gives no room back until there "
+                    "is more",
+                    *_mib(free, rewrite),
+                )
+        for family, before, now in zip(self._families, self._allowed, allowed, strict=True):
+            if before != now:
+                try:
+                    family.set_options(_auto_compactions(on=now))
+                except Exception as error:
+                    if not faults.is_full(error):  # in force, but RocksDB could not put it into its file of options
+                        raise
+        self._allowed = allowed
+
+    def _largest_rewrites(self, plan: DiskPlan) -> list[int]:
+        """By family, how much RocksDB could rewrite at once, at most; rather more than less."""
+        table = table_bytes(plan.flush_bytes)
+        levels = (str(family.property_value("rocksdb.levelstats")) for family in self._families)
+        return [largest_rewrite(each, table) for each in levels]
+
+
+def _auto_compactions(*, on: bool) -> dict[str, str]:
+    return {"disable_auto_compactions": str(not on).lower()}
+
+
+def largest_rewrite(levels: str, table: int) -> int:
+    """As ``Room`` says, from RocksDB's list of levels (number, files, MiB) and the bytes of a table file."""
+    rows = [tuple(map(int, row.split())) for row in levels.splitlines()[2:]]
+    sizes = {level: mib * MIB for level, files, mib in rows if files}
+    below = [sizes[level] for level in sorted(sizes) if level]
+    # All of level 0 with the first level below it that has anything; or one file of a level with those of the next.
+    first = sizes[0] + sum(below[:1]) + MIB if 0 in sizes else 0
+    return max(first, min(_FANOUT * table, sum(below)) if len(below) > 1 else 0)
+
+
+def table_bytes(flush_bytes: int) -> int:
+    """The size of a table file below level 0."""
+    return max(flush_bytes // 4, MIB)
+
+
+def _mib(*sizes: int) -> tuple[int, ...]:
+    return tuple(size // MIB for size in sizes)
