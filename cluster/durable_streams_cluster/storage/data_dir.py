@@ -89,8 +89,8 @@ class DataDir:
             found = _format_of(text)
         except ValueError as error:
             raise CorruptData(
-                f"{path} is damaged: {error}. Next step: if the rest of {self.path} is sound, write "
-                f'{{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup.'
+                f"{path} is damaged: {error}. Nothing was changed. Next step: if the rest of {self.path} is sound, "
+                f'write {{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup.'
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
