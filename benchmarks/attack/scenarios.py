@@ -53,6 +53,7 @@ def all_scenarios(count: int, generation: str) -> dict[str, list[Group]]:
         "fat-bodies": [{"kind": "fat-body", "count": 50}],
         "pipelined": [{"kind": "pipelined", "count": 2 * count}],
         "headers": heads,
+        "acceptance": [readers("hot", count, hot), *half_open(2 * count), *heads],
         "all": [
             readers("hot", count // 4, hot),
             readers("same-page", count // 4, same),
@@ -64,5 +65,5 @@ def all_scenarios(count: int, generation: str) -> dict[str, list[Group]]:
     }
 
 
-WRITES = {"hot-100B": (100, 20), "hot-10kB": (10_000, 20), "all": (10_000, 20)}
+WRITES = {"hot-100B": (100, 20), "hot-10kB": (10_000, 20), "acceptance": (10_000, 20), "all": (10_000, 20)}
 """Bytes and appends a second of the hot stream's writer; else one of 100 bytes a second, so that it stays warm."""

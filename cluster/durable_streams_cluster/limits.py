@@ -108,8 +108,9 @@ class Limits:
     readers that take nothing for a second are disconnected."""
     pressed_read_bytes: int = 64 * KIB
     """The size of a small page."""
-    unsent_high_water_bytes: int = 16 * KIB
-    """What one connection may hold unsent before its application waits."""
+    kernel_unsent_bytes: int = 64 * KIB
+    """What the kernel takes of one connection beyond what is on its way: left alone it takes four megabytes, which
+    nobody counts, and a reader that reads nothing is fed until they are full."""
     # The store.
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     """Covers the block cache, the memtables and bytes in flight: see ``MemoryShares``."""

@@ -6,9 +6,12 @@ over what matters (a fix, a new attribute), then put the new digest into the tab
 
 import ast
 import asyncio
+import gc
 import hashlib
 import inspect
 import textwrap
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytest
@@ -116,9 +119,16 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.writes: list[bytes] = []
+        self.full: Callable[[], None] = lambda: None
+        """Called after each write: the client takes no more."""
 
     def write(self, data: Any) -> None:
         self.writes.append(bytes(data))
+        self.full()
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        """Asyncio's would join them, and uvloop's does not."""
+        self.writes += map(bytes, list_of_data)
 
     def close(self) -> None:
         self.writes.append(b"<close>")
@@ -199,3 +209,28 @@ def test_what_is_written(method: str, messages: list[Any], writes: list[bytes]) 
         return wire.writes
 
     assert asyncio.run(play()) == writes
+
+
+def test_a_piece_that_is_not_taken_is_held_by_the_transport_alone() -> None:
+    class Piece(dict[str, Any]):
+        """A message that can be watched."""
+
+    async def play() -> None:
+        wire = Wire()
+        one = exchange(wire)
+        await one.send(cast("Any", START))
+        piece = Piece(BODY, body=b"event", more_body=True)
+        watched = weakref.ref(piece)
+        wire.full = one.flow.pause_writing
+        pieces = [piece]
+        del piece
+        sending = asyncio.ensure_future(one.send(cast("Any", pieces.pop())))
+        await asyncio.sleep(0)
+        assert wire.writes[-1].endswith(b"5\r\nevent\r\n")
+        assert not sending.done()
+        gc.collect()
+        assert watched() is None
+        one.flow.resume_writing()
+        await sending
+
+    asyncio.run(play())

@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
             self.refuse(503)
         else:
             super().connection_made(transport)
-            transport.set_write_buffer_limits(high=state.limits.unsent_high_water_bytes)
+            transport.set_write_buffer_limits(high=0)  # The kernel has a buffer; ours is what it did not take.
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the applications that answer, and whoever waits for the last connection to go."""

@@ -92,7 +92,10 @@ class Exchange(RequestResponseCycle):
         await self.send_500_response()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """See ASGI. Waits while the client does not take what was sent before; does nothing once it left."""
+        """See ASGI. Waits until the client has taken this and what was sent before; does nothing once it left.
+
+        The end of a response is not waited for. Whoever waits here holds what is not taken, and no second copy of it.
+        """
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -101,6 +104,9 @@ class Exchange(RequestResponseCycle):
             self._start(message)
         elif self.response_started and not self.response_complete and message["type"] == "http.response.body":
             self._write(message)
+            del message
+            if self.flow.write_paused and not self.response_complete:
+                await self.flow.drain()
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
@@ -160,9 +166,7 @@ class Exchange(RequestResponseCycle):
             if whole:
                 self.transport.write(whole)
         else:
-            for piece in (before, body, after):
-                if piece:
-                    self.transport.write(piece)
+            self.transport.writelines([piece for piece in (before, body, after) if piece])
         if not more_body:
             self.response_complete = True
             self.message_event.set()

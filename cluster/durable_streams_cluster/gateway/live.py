@@ -111,11 +111,10 @@ class LiveReads:
                 done = page.closed or ending
                 if page.bodies or done or not told:
                     await self._encode(page)
-                    event = _chunk(sse.event(page, cursor), more=not done)
-                    # A client that does not take the event holds it, and not the page and its other forms as well.
+                    event = [_chunk(sse.event(page, cursor), more=not done)]
+                    # A client that does not take the event holds it once, in the connection, and not the page too.
                     page = replace(page, bodies=[], encoded={})
-                    await send(event)
-                    del event
+                    await send(event.pop())
                     told, sent_ms = page.up_to_date, now_ms
                     if done:
                         return None
