@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -201,6 +202,90 @@ def test_a_second_signal_ends_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 1
         assert "ending at once" in process.stderr.read()
+
+
+# --- Open files.
+
+
+class System:
+    """What the operating system allows, in place of this process's own limits."""
+
+    def __init__(self, soft: int, hard: int, *, fixed: bool = False) -> None:
+        self.limits, self.fixed = (soft, hard), fixed
+
+    def getrlimit(self, _: int) -> tuple[int, int]:
+        return self.limits
+
+    def setrlimit(self, _: int, limits: tuple[int, int]) -> None:
+        if self.fixed:
+            raise PermissionError(1, "Operation not permitted")
+        self.limits = limits
+
+
+def serve_within(monkeypatch: pytest.MonkeyPatch, system: System, *argv: str) -> tuple[int, int | None]:
+    """The exit code, and how many connections the node was told."""
+    monkeypatch.setattr(resource, "getrlimit", system.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", system.setrlimit)
+    node = FakeNode()
+    code = run("serve", *argv, node=node)
+    return code, node.config and node.config.limits.max_connections
+
+
+@pytest.mark.parametrize(
+    ("system", "after"),
+    [
+        (System(1024, 524_288), (11_104, 524_288)),
+        (System(1024, resource.RLIM_INFINITY), (11_104, resource.RLIM_INFINITY)),
+        (System(65_536, 65_536), (65_536, 65_536)),
+        (System(resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_to_what_is_needed(
+    system: System, after: tuple[int, int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve_within(monkeypatch, system) == (0, 10_000)
+    assert system.limits == after
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("system", "argv", "connections", "says"),
+    [
+        (
+            System(1024, 4096),
+            (),
+            2992,
+            "WARNING cli: the system allows this process 4096 open files, and 848 are for the node itself: that leaves "
+            "room for 2992 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
+            "11104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
+        ),
+        (System(1024, 524_288, fixed=True), (), 154, "allows this process 1024 open files"),
+        (System(1024, 1024), ("--in-memory",), 602, "and 336 are for the node itself"),
+    ],
+)
+def test_fewer_open_files_are_fewer_connections(
+    system: System,
+    argv: tuple[str, ...],
+    connections: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert serve_within(monkeypatch, system, *argv) == (0, connections)
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_too_few_open_files_for_any_use_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert serve_within(monkeypatch, System(256, 900)) == (2, None)
+    assert capsys.readouterr().err == (
+        "durable-streams: error: the system allows this process 900 open files, and 848 are for the node itself: that "
+        "leaves room for 36 connections, not 10000, and at least 64 must fit; raise the limit to 11104 (ulimit -n in a "
+        "shell, LimitNOFILE= in a systemd unit) and start again\n"
+    )
 
 
 # --- The command that users type.

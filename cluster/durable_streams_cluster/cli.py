@@ -13,11 +13,13 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
 from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, DataDirLocked, DiskHangs
+from durable_streams_cluster.limits import MIN_CONNECTIONS, FilePlan
 from durable_streams_cluster.observe import logs
 from durable_streams_cluster.settings import BY_KEY, ENV_PREFIX, SETTINGS, unknown_key
 
@@ -147,9 +149,9 @@ def _serve(config: Config, node: NodeModule) -> int:
     logs.configure(config.log.format, config.log.level)
     for warning in config.warnings:
         _log.warning(warning)
-    _raise_open_files_limit(config.limits.max_connections)
     loop_factory = _loop_factory()
     try:
+        config = _fit_open_files(config)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(_run(config, node))
     except (ConfigError, DataDirLocked) as error:
@@ -212,18 +214,45 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return cast("Callable[[], asyncio.AbstractEventLoop]", importlib.import_module("uvloop").new_event_loop)
 
 
-def _raise_open_files_limit(connections: int) -> None:
-    """Ask for as many open files as the system lets us: shells still start with 1,024, fewer than our connections."""
+def _fit_open_files(config: Config) -> Config:
+    """Ask for as many open files as the system lets us; where that is fewer than planned, accept fewer connections.
+
+    Shells and containers often start with 1,024, fewer than our connections.
+
+    Raises:
+        ConfigError: too few for any use.
+
+    """
+    limits = config.limits
+    wanted = FilePlan.wanted(limits.max_connections, in_memory=config.in_memory)
+    allowed = _allow_open_files(wanted.files)
+    plan = wanted.within(allowed)
+    if plan == wanted:
+        return config
+    numbers = (
+        f"the system allows this process {allowed} open files, and {wanted.reserved} are for the node itself: that "
+        f"leaves room for {plan.connections} connections, not {wanted.connections}"
+    )
+    advice = f"raise the limit to {wanted.files} (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again"
+    least = min(MIN_CONNECTIONS, wanted.connections)
+    if plan.connections < least:
+        raise ConfigError(f"{numbers}, and at least {least} must fit; {advice}")
+    _log.warning("%s; one more is refused with 503. For all of them, %s", numbers, advice)
+    return replace(config, limits=replace(limits, max_connections=plan.connections))
+
+
+def _allow_open_files(wanted: int) -> int:
+    """Raise the limit of open files to ``wanted``, or as near as the hard limit is; return how many are allowed now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 4096
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    enough = hard == resource.RLIM_INFINITY or hard >= wanted
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if enough else hard, hard))
-    if not enough:
-        _log.warning(
-            "the system allows %d open files (ulimit -n), fewer than the %d connections we accept", hard, wanted
-        )
+        return wanted
+    reachable = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+    except (OSError, ValueError) as error:  # a sandbox may forbid what the numbers allow
+        _log.debug("cannot raise the limit of open files to %d: %s", reachable, error)
+        return soft
+    return reachable
 
 
 def _fail(config: Config, error: BaseException, code: int) -> int:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MAX_APPEND_BYTES, MIB, MIN_MEMORY_BUDGET, Limits, MemoryShares
-from durable_streams_cluster.policies import Policies, parse_policies
+from durable_streams_cluster.policies import Policies, parse_policies, write_policies
 from durable_streams_cluster.settings import (
     BY_KEY,
     CLIENT_ENV,
@@ -180,10 +180,10 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
             isinstance(rules, dict) and all(map(_is_plain, rules.values())) for rules in value.values()
         ):
             # [prefixes."logs/"] with a key a rule, as the text that the environment would hold.
-            return ", ".join(
-                " ".join([prefix, *(f"{name}={rule}" for name, rule in rules.items())])
-                for prefix, rules in value.items()
-            )
+            try:
+                return write_policies(value)
+            except ValueError as error:
+                raise ConfigError(f"{setting.key} (file {name}): {error}") from None
         case "list", list() if all(isinstance(item, str) for item in value):
             return ",".join(value)
         case (("text" | "list" | "duration" | "size" | "rules"), str()):

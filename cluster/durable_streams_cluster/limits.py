@@ -74,6 +74,28 @@ DISK_RESERVE_BYTES = 512 * MIB
 """With so much room left on the disk, appends are refused; an eighth of a smaller disk. See ``DiskPlan``."""
 
 
+STORE_OPEN_FILES = 512
+"""Table files that the store keeps open."""
+
+OTHER_OPEN_FILES = 256
+"""What else a node has open: write-ahead logs, tables being written, tables beyond those while somebody reads them,
+locks, logs, listeners, and connections between two steps (``ACCEPT_BATCH``)."""
+
+ACCEPT_BATCH = 16
+"""Connections that a listener takes before the loop gets its turn."""
+
+OPS_CONNECTIONS = 64
+"""Connections to the listener of probes and metrics."""
+
+MIN_CONNECTIONS = 64
+"""A node that may not accept so many is not worth starting."""
+
+
+def max_lingering(connections: int) -> int:
+    """How many connections that were refused may stay until they have read it, of a listener with so many others."""
+    return min(max(connections // 8, 16), 256)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds a node enforces. Sizes in bytes, times in seconds."""
@@ -91,6 +113,7 @@ class Limits:
     idle_timeout_s: float = 75.0
     # All requests.
     max_connections: int = 10_000
+    """Of the protocol's listener; fewer where the process may not open so many files: see ``FilePlan``."""
     max_inflight_bytes: int = MemoryShares.of(DEFAULT_MEMORY_BUDGET).inflight_bytes
     max_pending_proposals: int = 20_000
     # Reads.
@@ -170,3 +193,36 @@ class DiskPlan:
 
     def __post_init__(self) -> None:
         assert self.reserve >= 8 * self.flush_bytes or self.flush_bytes == MIB, "memtables must fit into the reserve"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """How a node shares the files that its process may open: to a store, one that cannot be opened is the end."""
+
+    reserved: int
+    """For everything but connections to the protocol's listener."""
+    connections: int
+
+    @classmethod
+    def wanted(cls, connections: int, *, in_memory: bool) -> "FilePlan":
+        """The plan in which ``connections`` fit."""
+        store = 0 if in_memory else STORE_OPEN_FILES
+        return cls(store + OTHER_OPEN_FILES + OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS), connections)
+
+    def within(self, files: int) -> "FilePlan":
+        """The same with so many connections, none perhaps, as fit into ``files``."""
+        if files >= self.files:
+            return self
+        left = max(files - self.reserved, 0)
+        return FilePlan(self.reserved, min(self.connections, max(left - max_lingering(left), 0)))
+
+    @property
+    def files(self) -> int:
+        """What the process has to be allowed."""
+        return self.reserved + self.connections + max_lingering(self.connections)
+
+    def __post_init__(self) -> None:
+        # Two listeners with two addresses each (localhost). What is accepted becomes a connection, or is closed, in
+        # the turn after the next.
+        assert 2 * 2 * 2 * ACCEPT_BATCH <= OTHER_OPEN_FILES // 2, "connections must not take what the store is left"
+        assert self.connections >= 0

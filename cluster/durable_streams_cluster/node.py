@@ -11,7 +11,7 @@ from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import DiskHangs, StorageError
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.serve import HttpServer
-from durable_streams_cluster.limits import DiskPlan
+from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.group import Now
@@ -84,7 +84,8 @@ class Node:
         self.app.crowd.unsent_bytes = lambda: self._http.state.unsent_bytes
         ready = {"leader": self._has_leader, "disk": self._has_room, "draining": self._not_draining}
         health = HealthApp(ready, self.metrics)
-        self._ops = HttpServer(health, ops.host, ops.port, config.limits, name="ops")
+        few = replace(config.limits, max_connections=OPS_CONNECTIONS)
+        self._ops = HttpServer(health, ops.host, ops.port, few, name="ops")
         self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
         self.metrics.wall_clock_doubted = lambda: int(self._driver.wall.doubted)
         self.metrics.proposals_pending = lambda: self._driver.waiting

@@ -5,15 +5,19 @@ The longest prefix that fits a path decides alone. Defaults are stamped into the
 retention is the leader's, so it follows the configuration, also for streams that are there.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from durable_streams_cluster.limits import MAX_TTL_S
+from durable_streams_cluster.limits import MAX_TTL_S, Limits
 from durable_streams_cluster.settings import parse_duration, parse_size
 
 CACHED = 10_000
 _DAY_S = 24 * 3600
+_DIVIDER = re.compile(r"[\s,=]")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +101,59 @@ def parse_policies(text: str) -> Policies:
     return Policies(found)
 
 
+def write_policies(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """The form above, of prefixes and their rules as a file has them. Raises ValueError for what it cannot hold."""
+    for prefix, rules in tables.items():
+        if not prefix:
+            raise ValueError("'' is no prefix: * is every path")
+        if found := _DIVIDER.search(prefix):
+            raise ValueError(f"{prefix!r} has {found[0]!r}: write it as {quote(found[0])}, as in a URL")
+        for rule, value in rules.items():
+            if _DIVIDER.search(rule):
+                raise ValueError(f"{prefix!r}: {rule!r} is no rule; there are {', '.join(_RULES)}")
+            if found := _DIVIDER.search(str(value)):
+                raise ValueError(f"{prefix!r}: {rule}: {value!r} has {found[0]!r}: write one value, without spaces")
+    return ", ".join(
+        " ".join([prefix, *(f"{rule}={value}" for rule, value in rules.items())]) for prefix, rules in tables.items()
+    )
+
+
 def _prefix(written: str) -> str:
+    """The beginning of paths that is meant: paths as ``gateway.paths`` makes them, so that each prefix fits some."""
     if not written or "=" in written:
         raise ValueError(
             f"{written!r} is no prefix: write PREFIX RULE=VALUE, as in logs/ retain-age=7d; * is every path"
         )
     if written == "*":
         return ""
-    prefix = unquote(written, errors="strict")
-    if prefix.startswith("/") or prefix.endswith("*"):
-        raise ValueError(f"{written!r}: a prefix has no slash before it and no * behind it, like logs/")
+    if "*" in written:
+        raise ValueError(f"{written!r}: a prefix needs no *, like logs/; write one that is part of the path as %2A")
+    if _BROKEN_ESCAPE.search(written):
+        raise ValueError(f"{written!r} has a '%' that is not followed by two hexadecimal digits; write % as %25")
+    try:
+        prefix = unquote(written, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(f"{written!r} is not UTF-8 once decoded: no path is") from None
+    if prefix.startswith("/"):
+        raise ValueError(f"{written!r}: a prefix is of what follows /v1/stream/, without a slash before it, like logs/")
+    if wrong := _never_fits(prefix):
+        raise ValueError(f"{written[:1024]!r} fits no path: none {wrong}")
     return prefix
+
+
+def _never_fits(prefix: str) -> str | None:
+    if _CONTROL.search(prefix):
+        return "has a control character"
+    *segments, begun = prefix.split("/")
+    if "" in segments:
+        return "has an empty segment ('//')"
+    if "." in segments or ".." in segments:
+        return "has a '.' or '..' segment"
+    if segments[:1] == ["__ds"]:
+        return "is below __ds, which is reserved"
+    if len(prefix.encode()) + (not begun) > (most := Limits().max_path_bytes):
+        return f"is longer than {most} bytes"
+    return None
 
 
 def _policy(written: str, rules: list[str]) -> Policy:

@@ -5,9 +5,12 @@ An input is lines of ``--flag value`` and ``NAME=value``, a line ``---``, and th
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from durable_streams_cluster.config import Config
 from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.gateway import paths
+from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.policies import NO_POLICY, parse_policies
 from durable_streams_cluster.settings import (
     Address,
@@ -19,6 +22,7 @@ from durable_streams_cluster.settings import (
 )
 from tests.fuzz.refusals import told
 
+LIMITS = Limits()
 RULED = (
     "node",
     "data_dir",
@@ -86,7 +90,8 @@ def check_settings(data: bytes) -> None:
     if policies is not None:
         for prefix in policies.by_prefix:
             assert policies.of(prefix) == policies.by_prefix[prefix]
-            assert not prefix.startswith("/")
+            path = prefix if len(prefix.encode()) == LIMITS.max_path_bytes else prefix + "x"
+            assert paths.stream_path(quote(path).encode(), LIMITS.max_path_bytes) == path, "a prefix that fits no path"
         prefixes = [prefix for prefix in policies.by_prefix if text.startswith(prefix)]
         assert policies.of(text) == (policies.by_prefix[max(prefixes, key=len)] if prefixes else NO_POLICY)
     size = parsed(parse_size, text)

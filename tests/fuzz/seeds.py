@@ -252,6 +252,7 @@ SETTINGS = (
     *(b"127.0.0.1:80", b"[::1]:80", b"[fe80::1%eth0]:1", b"a.b-c.:1", b"localhost:65535", b"500ms", b"1.5h", b"24h"),
     *(b"16MiB", b"999999999999999999TiB", b"1 GB", b"[::ffff:0.0.0.0]:1", b"0", b"127.1:1", b"0x7f.1:1", b"1."),
     *(b"a/ ttl=60s retain-bytes=1KiB, * max-bytes=5", b"%C3%A9 retain-age=7d,a ttl=1m", b"7d"),
+    *(b"a%2F%2Fb%00/../%2e ttl=60s", b"__ds/%2A%ff%c3 ttl=1m"),
     *(b"DURABLE_STREAMS_A_SERVICE_PORT_HTTP", b"DURABLE_STREAMS_PORT_1_TCP_ADDR", b"DURABLE_STREAMS_PORT", b"tcp://h"),
 )
 

@@ -12,7 +12,7 @@ from struct import Struct
 
 import pytest
 
-from durable_streams_cluster import config
+from durable_streams_cluster import config, policies
 from durable_streams_cluster.gateway import caching, connection, headers, paths, sse
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.connection import Connection
@@ -79,6 +79,7 @@ PLANTED: list[tuple[str, object, str, object]] = [
     ("format", data_dir, "_format_of", lambda text: json.loads(text)["format"]),
     ("config", config, "_is_plain", lambda value: True),
     ("config", config, "_parse_url", lambda text: text or None),
+    ("settings", policies, "_never_fits", lambda prefix: None),
     ("wire", connection, "MAX_PIPELINED", 1_000),
     ("wire", Connection, "check", lambda self, now_ms: None),
     ("wire", Connection, "busy", property(lambda self: self.answering is not None and not self.answering.more_body)),

@@ -20,7 +20,6 @@ from durable_streams_cluster.gateway.live import LiveReads
 from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.streams.commands import Delete
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.outcomes import Appended
 
@@ -117,7 +116,7 @@ class GatewayApp:
             case "HEAD":
                 return await self._head(path)
             case "DELETE":
-                return status.of(await self._streams.delete(Delete(path)))
+                return status.of(await self._streams.delete(codec.decode_delete(path, headers)))
             case _:
                 return _not_allowed()
 

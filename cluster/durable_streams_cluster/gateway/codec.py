@@ -16,7 +16,7 @@ from durable_streams_cluster.gateway import paths
 from durable_streams_cluster.gateway.headers import BadRequest, Headers
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.streams import json_mode, offsets
-from durable_streams_cluster.streams.commands import Append, Create, Fork
+from durable_streams_cluster.streams.commands import Append, Create, Delete, Fork
 from durable_streams_cluster.streams.meta import media_type
 from durable_streams_cluster.streams.offsets import Offset
 
@@ -83,6 +83,7 @@ def decode_create(
         limits: The bounds.
 
     """
+    h.refuse_if_match(headers, "PUT")
     ttl_s, expires_at_ms = h.ttl(headers), h.expires_at(headers)
     if ttl_s is not None and expires_at_ms is not None:
         raise BadRequest("Stream-TTL", "and Stream-Expires-At exclude each other")
@@ -100,6 +101,12 @@ def decode_create(
         body=_record(body, content_type) if body else b"",
         fork=fork,
     )
+
+
+def decode_delete(path: str, headers: Headers) -> Delete:
+    """DELETE (PROTOCOL 5.4)."""
+    h.refuse_if_match(headers, "DELETE")
+    return Delete(path)
 
 
 def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> Append:

@@ -26,9 +26,8 @@ from durable_streams_cluster.limits import MIB
 
 LINGER_MS = 2000
 LINGER_BYTES = MIB
-MAX_LINGERING = 256
 """A refused client is still sending. Closing at once would reset the connection, and the reset eats our answer; so we
-stop sending and read on for a moment, for so many clients at most."""
+stop sending and read on for a moment, for ``limits.max_lingering`` clients at most."""
 MAX_HEADERS = 100
 MAX_PIPELINED = 32
 MAX_PIPELINED_HEADERS = 160
@@ -417,7 +416,7 @@ class Connection(HttpToolsProtocol):
             refusal = refusal[: refusal.index(b"\r\n\r\n") + 4]
         self.transport.write(b"".join((STATUS_LINE[status], self.server_state.date_line, refusal)))
         lingering = self.server_state.lingering
-        if len(lingering) < MAX_LINGERING:
+        if len(lingering) < self.server_state.max_lingering:
             lingering.add(self)
             self.connections.discard(self)
             self.transport.write_eof()

@@ -186,6 +186,20 @@ def if_match(headers: Headers) -> Offset | None:
         raise BadRequest("If-Match", "must be an offset, as Stream-Next-Offset gave it") from None
 
 
+def refuse_if_match(headers: Headers, method: str) -> None:
+    """Refuse the condition where nothing looks at it: who relies on it would delete what another has just written.
+
+    ``*`` says no more than a DELETE does by itself, and a PUT with it would have to create nothing (RFC 9110 13.1.1).
+
+    Raises:
+        BadRequest: it is there.
+
+    """
+    value = headers.get(b"if-match")
+    if value is not None and not (value == b"*" and method == "DELETE"):
+        raise BadRequest("If-Match", f"is not supported on {method}, only on POST; nothing was changed")
+
+
 def producer(headers: Headers, limits: Limits) -> Producer | None:
     """The three producer headers, all or none (PROTOCOL 5.2.1).
 

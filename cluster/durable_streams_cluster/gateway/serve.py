@@ -10,7 +10,6 @@ although it is still sending, unless it carries ``connection: close``.
 """
 
 import asyncio
-import contextlib
 import errno
 import socket
 from collections import Counter
@@ -22,6 +21,7 @@ import uvicorn
 
 from durable_streams_cluster.clock import Clock, SystemClock
 from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.gateway.accept import Acceptor
 from durable_streams_cluster.gateway.connection import Connection
 from durable_streams_cluster.gateway.shared import SharedState
 from durable_streams_cluster.limits import Limits
@@ -30,6 +30,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI 3 application, whatever names it gives to scope, receive and send."""
 
 BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted."""
 SWEEP_S = 1.0
 SWEEP_BATCH = 1000
 """Connections looked at before the loop gets its turn: half a millisecond."""
@@ -70,7 +71,7 @@ class HttpServer:
         self._config.load()
         self.state = SharedState(limits, clock or SystemClock())
         """What its connections share."""
-        self._servers: list[asyncio.AbstractServer] = []
+        self._acceptors: list[Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -90,12 +91,12 @@ class HttpServer:
 
     async def start(self) -> None:
         """Bind and accept. Raises ConfigError when the address cannot be had."""
-        loop = asyncio.get_running_loop()
         sockets = await _bind(self.name, self.host, self.port, self.state.limits)
         self.port = sockets[0].getsockname()[1]
         self._tick()
-        for listener in sockets:
-            self._servers.append(await loop.create_server(self._protocol, sock=listener, backlog=BACKLOG))
+        self._acceptors = [Acceptor(self.name, listener, self._protocol) for listener in sockets]
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, let what is in flight finish, close. False when the time was up and the rest was cut off.
@@ -104,8 +105,8 @@ class HttpServer:
         """
         state = self.state
         state.draining = True
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            await acceptor.close()
         for connection in list(state.connections):
             cast("Connection", connection).shutdown()
         clean = await self._settle(timeout_s)
@@ -114,10 +115,6 @@ class HttpServer:
         for task in list(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):  # The port is free when this returns, whoever still holds a socket.
-            async with asyncio.timeout(1):
-                for server in self._servers:
-                    await server.wait_closed()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -200,6 +197,7 @@ def _listen(family: int, address: tuple[Any, ...], limits: Limits) -> socket.soc
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
         listener.bind(address)
         listener.setblocking(False)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

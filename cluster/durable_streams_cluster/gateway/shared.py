@@ -7,7 +7,7 @@ from uvicorn.server import ServerState
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.gateway.exchange import Dated
-from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.limits import Limits, max_lingering
 
 
 class SharedState(ServerState, Dated):
@@ -22,6 +22,7 @@ class SharedState(ServerState, Dated):
         self.draining = False
         self.lingering: set[asyncio.Protocol] = set()
         """Refused connections; they are no longer in ``connections``."""
+        self.max_lingering = max_lingering(limits.max_connections)
         self.refused: Counter[str] = Counter()
         self.stalled: dict[asyncio.Protocol, int] = {}
         """Connections whose client has not taken all that was sent, and how many bytes they hold."""

@@ -23,7 +23,7 @@ from rocksdict import (
 )
 
 from durable_streams_cluster.errors import CorruptData, StorageError
-from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.limits import MIB, STORE_OPEN_FILES
 from durable_streams_cluster.storage import faults
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.storage.reclaim import MARK
@@ -342,7 +342,7 @@ def _database_options(mode: DBRecoveryMode) -> Options:
     options.set_max_background_jobs(2)
     options.set_bytes_per_sync(MIB)  # spreads the write-back of table files; the WAL is synced by us
     options.set_avoid_unnecessary_blocking_io(True)  # old files are removed in the background, not in a reader
-    options.set_max_open_files(512)
+    options.set_max_open_files(STORE_OPEN_FILES)
     options.set_max_file_opening_threads(2)
     options.set_max_log_file_size(4 * MIB)
     options.set_keep_log_file_num(4)
