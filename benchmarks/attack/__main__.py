@@ -99,12 +99,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def fill(port: int) -> str:
-    """Make the streams; answers the generation that their offsets begin with."""
+def make(port: int, *paths: str) -> None:
+    """Make empty streams."""
     client = Client(port)
-    for path in (s.PAGES, s.SMALL, s.LARGE, s.HOT, s.CALM):
+    for path in paths:
         kind = "application/octet-stream" if path == s.LARGE else "text/plain"
         assert client.ask(post(path, b"", "PUT", kind))[0] == 201
+    client.close()
+
+
+def fill(port: int) -> str:
+    """Make the streams; answers the generation that their offsets begin with."""
+    make(port, s.PAGES, s.SMALL, s.LARGE, s.HOT, s.CALM)
+    client = Client(port)
     for path, appends, size in ((s.PAGES, s.PAGE_APPENDS, s.PAGE_BYTES), (s.SMALL, s.SMALL_APPENDS, s.SMALL_BYTES)):
         assert client.socket is not None
         request = post(path, b"." * size)
@@ -152,7 +159,6 @@ class Row:
 def run(server: Server, name: str, groups: list[s.Group], options: argparse.Namespace) -> Row:
     port = server.ports["http"]
     assert server.process is not None
-    warm(port)
     children: list[Child] = []
     writer = Writer(port, *s.WRITES.get(name, (100, 1)))
     memory = Memory(server.process.pid, 1e9)
@@ -281,6 +287,7 @@ def main() -> int:
             if options.only and name not in options.only:
                 continue
             with running(Server(folder)) as server:
+                warm(server.ports["http"])
                 rows.append(run(server, name, groups, options))
             print(name, f"{rows[-1].growth_mb:.0f} MB", file=sys.stderr, flush=True)
     if options.out:
