@@ -170,9 +170,9 @@ def test_the_ballast_is_made_when_it_does_not_touch_the_reserve(tmp_path: Path) 
     disk = Disk(29 * MIB)
     kv = opened(tmp_path, disk)
     assert ballast_of(tmp_path) == 0
-    assert kv.tend() == Space(29 * MIB, GIB, 28 * MIB), "the room it should have is not for appends"
+    assert kv.tend() == Space(29 * MIB, GIB, 28 * MIB, 0, 4 * MIB), "the room it should have is not for appends"
     disk.free = 30 * MIB
-    assert kv.tend() == Space(30 * MIB, GIB, 8 * MIB)
+    assert kv.tend() == Space(30 * MIB, GIB, 8 * MIB, 0, 4 * MIB)
     assert ballast_of(tmp_path) == 20 * MIB
     kv.close()
 
@@ -245,6 +245,22 @@ def test_the_ballast_gives_room_for_deleted_data(tmp_path: Path, monkeypatch: py
     assert space is not None
     assert space.wanted == 8 * MIB + given
     assert kv._waiting.urgent
+    kv.close()
+
+
+def test_a_look_tells_what_memtables_hold_and_leaves_room_to_write_it_out(tmp_path: Path) -> None:
+    disk = Disk(GIB)
+    kv = opened(tmp_path, disk)
+    batch = WriteBatch()
+    batch.put(DATA, b"k", bytes(10 * MIB))
+    kv.write(batch)
+    for free, compacting in ((12 * MIB, True), (9 * MIB, False)):
+        disk.free = free
+        space = kv.tend()
+        assert space is not None
+        assert 10 * MIB <= space.unwritten <= 10 * MIB + 1000
+        assert space.covered == 4 * MIB
+        assert kv._room.compacting == compacting
     kv.close()
 
 

@@ -130,8 +130,9 @@ class Room:
         plan, ballast, _ = self._share
         free, size = self._share.measure(self._path)
         rewrites = self._largest_rewrites(plan) if free < _CALM * plan.reserve else [0] * len(self._families)
+        # What memtables hold is written out while that goes on.
         needed = [
-            rewrite + (1 if allowed else 2) * plan.flush_bytes
+            rewrite + max((1 if allowed else 2) * plan.flush_bytes, unwritten)
             for rewrite, allowed in zip(rewrites, self._allowed, strict=True)
         ]
         missing = needed[Family.DATA] - free
@@ -147,7 +148,7 @@ class Room:
             free = self._share.measure(self._path).free
         wanted += ballast.missing()  # what the ballast gave is not for appends
         self.low = free < wanted + wanted // 4
-        return Space(free, size, wanted)
+        return Space(free, size, wanted, unwritten, min(4 * plan.flush_bytes, plan.reserve // 2))
 
     def sizes(self) -> dict[str, int]:
         """In bytes, and a count of memtables."""
