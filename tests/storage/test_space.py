@@ -237,7 +237,9 @@ def test_the_ballast_gives_room_for_deleted_data(tmp_path: Path, monkeypatch: py
         disk.free = free
         kv.tend()
         assert ballast_of(tmp_path) == 20 * MIB, "something else eats up the disk"
-    kv.tend()
+    for _ in range(5):
+        assert ballast_of(tmp_path) == 20 * MIB, "maybe it is not done"
+        kv.tend()
     given = 20 * MIB - ballast_of(tmp_path)
     assert MIB <= given <= 4 * MIB
     disk.free = 8 * MIB
@@ -273,9 +275,87 @@ def test_the_ballast_keeps_what_the_next_open_takes(tmp_path: Path) -> None:
         batch.put(DATA, b"%d" % number, bytes(MIB // 2))
     kv.write(batch)
     disk.free = 0
-    for _ in range(2):
+    for _ in range(10):
         kv.tend()
     assert ballast_of(tmp_path) == 20 * MIB, "10 MiB are in memtables"
+    kv.close()
+
+
+def failing_rewrite(kv: RocksKv, monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
+    """RocksDB counts failures, and the diary tells of the last of them."""
+    line = "Waiting after background {} error: {}, Accumulated background error counts: {}\n"
+    with (kv._room._path / "LOG").open("a") as log:
+        for number, reason in enumerate(reasons, kv._room._errors + 1):
+            log.write(line.format(*reason.split(" ", 1), number))
+    count = kv._room._errors + len(reasons)
+    monkeypatch.setattr(kv._room, "_failures", lambda: count)
+
+
+SHORT = "compaction IO error: No space left on device: While appending to file: /d/000031.sst"
+
+
+def test_a_rewrite_that_lacked_room_is_tried_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    for _ in range(2):
+        failing_rewrite(kv, monkeypatch, SHORT)
+        assert kv._room.lacked()
+        for _ in range(9):
+            kv.tend()
+            assert not kv._room.compacting
+        assert "rewriting files lacked room, and is tried again later: IO error: No space left" in caplog.text
+        kv.tend()
+        assert kv._room.compacting
+        assert not kv._room.lacked()
+    write(kv, 1)
+    kv.close()
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [[SHORT, SHORT], [SHORT.replace("compaction", "flush")], [SHORT.replace("No space left", "Quota")], ["x y", SHORT]],
+)
+def test_other_failures_in_the_background_end_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: list[str]
+) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    failing_rewrite(kv, monkeypatch, *reasons)
+    with pytest.raises(StorageError, match=r"failed in .*000031.sst"):
+        kv.tend()
+    kv.close()
+
+
+def test_a_second_rewrite_that_lacks_room_ends_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RocksDB, when it found room again, would write memtables out by itself, and switch its WAL unsynced."""
+    kv = opened(tmp_path, Disk(GIB))
+    failing_rewrite(kv, monkeypatch, SHORT)
+    kv.tend()
+    failing_rewrite(kv, monkeypatch, SHORT)
+    with pytest.raises(StorageError, match="compaction failed"):
+        kv.tend()
+    kv.close()
+
+
+def test_a_range_whose_rewrite_lacked_room_waits_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    batch = WriteBatch()
+    batch.put(DATA, b"aa", bytes(MIB))
+    kv.write(batch)
+    batch = WriteBatch()
+    batch.delete_range(DATA, b"a", b"b", frees=MIB)
+    kv.write(batch)
+    kv.flush()
+    written_out(kv)
+    failing_rewrite(kv, monkeypatch, SHORT)
+    kv.reclaim()
+    assert kv._waiting.waiting_bytes == MIB
+    assert not kv._waiting._done
+    monkeypatch.undo()
+    kv._clock.now += 5_000  # type: ignore[attr-defined]
+    assert kv.reclaim_due()
+    kv.reclaim()
+    assert kv._waiting.waiting_bytes == 0
     kv.close()
 
 

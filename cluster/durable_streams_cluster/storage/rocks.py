@@ -297,10 +297,12 @@ class RocksKv(RocksReader):
                 for dead in reclaim.joined(taken):
                     if self._closed:
                         return
+                    if self._room.lacked():  # which ``compact_range`` does not tell
+                        break
                     options = CompactOptions()
                     options.set_exclusive_manual_compaction(False)
                     data.compact_range(dead.start, reclaim.last_before(dead.end), options)
-                self._waiting.reclaimed(taken)
+                self._waiting.ended(taken, done=not self._room.lacked())
             except Exception as error:
                 if not self._closed:
                     raise self._fail("reclaim", error) from error
