@@ -106,7 +106,7 @@ def choose(waiting: Sequence[Range], files: Iterable[File], spare: int = 0) -> l
 
 
 def _share(touched: Sequence[File], dead_in: Mapping[File, float]) -> float:
-    """How much of these files is dead; all where there are none: nothing is left, and it can be taken off the record."""
+    """How much of these files is dead; all of none: nothing is left, and it can be taken off the record."""
     return sum(dead_in[file] for file in touched) / sum(file.size for file in touched) if touched else 1.0
 
 
