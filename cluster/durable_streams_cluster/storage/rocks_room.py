@@ -48,14 +48,26 @@ def make_room(database: Path, share: Share) -> bool:
 
     """
     free = share.measure(database).free
+    give_room(database, share, free)
+    return free >= 2 * share.plan.reserve
+
+
+def give_room(database: Path, share: Share, free: int = 0) -> bool:
+    """Give up so much of the ballast as opening takes beyond what is ``free``; whether it gave any.
+
+    Raises:
+        OSError: as the system says.
+
+    """
     needed = _OPENING + wal_bytes(database)
     # No more than is needed: something else may be eating up the disk, and deleted data will want some, too.
-    if free < needed and (given := share.ballast.give(needed - free)):
+    given = share.ballast.give(max(0, needed - free))
+    if given:
         _log.warning(
             "the disk is full: %d MiB are free, and opening takes up to %d; the ballast gives %d",
             *_mib(free, needed, given),
         )
-    return free >= 2 * share.plan.reserve
+    return given > 0
 
 
 def wal_bytes(database: Path) -> int:

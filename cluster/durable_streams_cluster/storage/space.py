@@ -73,13 +73,16 @@ class Ballast:
 
         """
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        before = os.fstat(handle).st_size
         try:
             with named(self._path):
                 os.posix_fallocate(handle, 0, self._size)
                 os.fsync(handle)
             taken = os.fstat(handle).st_blocks * 512
         except OSError as error:
-            self._path.unlink()
+            os.ftruncate(handle, before)  # what is there already helps, too
+            if not before:
+                self._path.unlink()
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP):
                 raise
             self._give_up(f"{self._path} cannot be made ({error.strerror})")
