@@ -125,6 +125,23 @@ def test_a_quota_that_is_used_up_gets_of_the_ballast_what_opening_takes(
     kv.close()
 
 
+def test_a_disk_without_inodes_gets_nothing_of_the_ballast(tmp_path: Path) -> None:
+    opened(tmp_path, Disk(GIB)).close()
+
+    class Few(Disk):
+        def measure(self, _: Path) -> DiskFree:
+            return DiskFree(0, GIB, few_files=True)
+
+    kv = opened(tmp_path, Few(0))
+    batch = WriteBatch()
+    batch.delete_range(DATA, b"a", b"b", frees=MIB)
+    kv.write(batch)
+    for _ in range(10):
+        kv.tend()
+    assert ballast_of(tmp_path) == 20 * MIB
+    kv.close()
+
+
 def test_files_are_rewritten_only_with_room_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     disk = Disk(GIB)
     kv = opened(tmp_path, disk)

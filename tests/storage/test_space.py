@@ -125,3 +125,4 @@ def test_a_disk_without_inodes_is_full(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "statvfs", lambda _: Few)
     assert measure(tmp_path).free == 0
+    assert measure(tmp_path).few_files

@@ -22,7 +22,7 @@ from durable_streams_cluster.storage.reclaim import MARK, Range, Waiting, read_m
 from durable_streams_cluster.storage.recovery import FAMILY_TURN, TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
 from durable_streams_cluster.storage.rocks_read import RocksReader
-from durable_streams_cluster.storage.rocks_room import Room, give_room, make_room
+from durable_streams_cluster.storage.rocks_room import Room, make_hidden_room, make_room
 from durable_streams_cluster.storage.space import Ballast, Measure, Share, measure
 
 _RECORD_EVERY_MS: Final = 1000
@@ -120,8 +120,7 @@ class RocksKv(RocksReader):
             try:
                 database, turn = open_checked(directory.db, setup, durable.expected)
             except StorageError as error:
-                # A quota, or what the file system keeps for others, is not in the room that it tells of.
-                if share is None or not (faults.is_full(error) and give_room(directory.db, share)):
+                if share is None or not (faults.is_full(error) and make_hidden_room(directory.db, share)):
                     raise
                 database, turn = open_checked(directory.db, setup, durable.expected)
             # RocksDB makes ``db`` and syncs what is in it, not its name. At every open, for a start that was killed

@@ -47,21 +47,30 @@ def make_room(database: Path, share: Share) -> bool:
         OSError: as the system says.
 
     """
-    free = share.measure(database).free
-    give_room(database, share, free)
-    return free >= 2 * share.plan.reserve
+    found = share.measure(database)
+    if found.free < _OPENING + wal_bytes(database) and not found.few_files:
+        _give_room(database, share, found.free)
+    return found.free >= 2 * share.plan.reserve
 
 
-def give_room(database: Path, share: Share, free: int = 0) -> bool:
-    """Give up so much of the ballast as opening takes beyond what is ``free``; whether it gave any.
+def make_hidden_room(database: Path, share: Share) -> bool:
+    """After the store could not be opened for lack of room, though there is enough: so a quota is used up.
+
+    Returns:
+        Whether the ballast gave what opening takes, or some of it.
 
     Raises:
         OSError: as the system says.
 
     """
+    enough = share.measure(database).free >= _OPENING + wal_bytes(database)
+    return enough and _give_room(database, share, 0)
+
+
+def _give_room(database: Path, share: Share, free: int) -> bool:
     needed = _OPENING + wal_bytes(database)
     # No more than is needed: something else may be eating up the disk, and deleted data will want some, too.
-    given = share.ballast.give(max(0, needed - free))
+    given = share.ballast.give(needed - free)
     if given:
         _log.warning(
             "the disk is full: %d MiB are free, and opening takes up to %d; the ballast gives %d",
@@ -168,14 +177,14 @@ class Room:
         if self._share is None:
             return None
         plan, ballast, _ = self._share
-        free, size = self._share.measure(self._path)
+        free, size, few_files = self._share.measure(self._path)
         rewrites = self._largest_rewrites(plan) if free < _CALM * plan.reserve else [0] * len(self._families)
         # What memtables hold is written out while that goes on.
         needed = [
             rewrite + max((1 if allowed else 2) * plan.flush_bytes, unwritten)
             for rewrite, allowed in zip(rewrites, self._allowed, strict=True)
         ]
-        self._steady = self._steady + 1 if free >= self._free - MIB else 0
+        self._steady = self._steady + 1 if free >= self._free - MIB and not few_files else 0
         missing = needed[Family.DATA] - free
         if missing > 0 and deleted and unwritten <= _OPENING and self._steady >= _STEADY:
             if given := ballast.give(missing, keep=2 * _OPENING, enough=True):

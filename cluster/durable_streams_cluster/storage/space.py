@@ -21,6 +21,8 @@ class DiskFree(NamedTuple):
 
     free: int
     size: int
+    few_files: bool = False
+    """None is free because there are no inodes, and giving up a file's room gives none."""
 
 
 Measure = Callable[[Path], DiskFree]
@@ -38,7 +40,7 @@ def measure(path: Path) -> DiskFree:
         path = path.parent
     found = os.statvfs(path)
     few = bool(found.f_files) and found.f_favail < _FEW_FILES
-    return DiskFree(0 if few else found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    return DiskFree(0 if few else found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, few)
 
 
 class Ballast:
