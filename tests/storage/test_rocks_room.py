@@ -213,6 +213,22 @@ def test_a_look_tells_what_memtables_hold_and_leaves_room_to_write_it_out(tmp_pa
     kv.close()
 
 
+def test_what_earlier_flushes_wrote_out_does_not_add_up(tmp_path: Path) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    for _ in range(5):
+        batch = WriteBatch()
+        batch.put(DATA, b"k", bytes(MIB))
+        kv.write(batch)
+        kv.flush()
+        written_out(kv)
+    batch = WriteBatch()
+    batch.put(DATA, b"k", bytes(MIB))
+    kv.write(batch)
+    kv.flush()
+    assert kv._moved < 2 * MIB
+    kv.close()
+
+
 def test_the_ballast_keeps_what_the_next_open_takes(tmp_path: Path) -> None:
     disk = Disk(GIB)
     kv = opened(tmp_path, disk)
