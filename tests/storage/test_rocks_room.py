@@ -300,6 +300,22 @@ def test_a_second_rewrite_that_lacks_room_ends_the_store(tmp_path: Path, monkeyp
     kv.close()
 
 
+def test_a_failure_may_be_in_the_diary_only_at_the_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    monkeypatch.setattr(kv._room, "_failures", lambda: 1)
+    kv.tend()
+    failing_rewrite(kv, monkeypatch, "flush IO error: While appending to file: /d/000031.sst: Input/output error")
+    with pytest.raises(StorageError, match=r"flush failed in .*000031.sst"):
+        kv.tend()
+    kv.close()
+    kv = opened(tmp_path, Disk(GIB))
+    monkeypatch.setattr(kv._room, "_failures", lambda: 1)
+    kv.tend()
+    with pytest.raises(StorageError, match="LOG may say how"):
+        kv.tend()
+    kv.close()
+
+
 def test_a_range_whose_rewrite_lacked_room_waits_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kv = opened(tmp_path, Disk(GIB))
     batch = WriteBatch()

@@ -30,6 +30,9 @@ UNREADABLE: Final = (
     "the disk (dmesg); then start the node again."
 )
 
+UNTOLD: Final = "background work"
+"""What failed, when RocksDB's diary does not have it, or not yet."""
+
 _NAMED: Final = re.compile(r"/\d+\.(sst|log)|/MANIFEST-\d+|/CURRENT")
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
 _BACKGROUND: Final = re.compile(
@@ -82,4 +85,4 @@ def background_error(log: Path, free: int, count: int) -> tuple[str, Exception]:
         work, reason, _ = found[-1]
         return work, Exception(reason)
     reason = f"No space left on device ({free} bytes are free)" if free < _SCARCE else f"{log} may say how"
-    return "background work", Exception(reason)
+    return UNTOLD, Exception(reason)

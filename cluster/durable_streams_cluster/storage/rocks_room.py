@@ -112,6 +112,8 @@ class Room:
         """For how many looks nothing else took room."""
         self._errors = 0
         """Failures of RocksDB's threads that are known."""
+        self._untold = False
+        """The last one was not in RocksDB's diary, which is written after it is counted."""
         self._rest = 0
         """Looks until files may be rewritten again."""
         self.low = False
@@ -152,8 +154,11 @@ class Room:
         failures = self._failures()
         if failures == self._errors:
             return None
-        first, self._errors = failures == self._errors + 1 and not self._rest, failures
         found = faults.background_error(self._path / "LOG", measure(self._path).free, failures)
+        if found[0] == faults.UNTOLD and not self._untold:
+            self._untold = True
+            return None
+        first, self._errors, self._untold = failures == self._errors + 1 and not self._rest, failures, False
         if self._share is None or not first or found[0] != "compaction" or not faults.is_short(found[1]):
             return found
         _log.warning("rewriting files lacked room, and is tried again later: %s", found[1])
