@@ -15,8 +15,8 @@ _log: Final = logging.getLogger(__name__)
 
 
 NO_ROOM: Final = (
-    "the disk of this node is almost full, or has no room for so much at once; nothing was stored. Reads and deletes go "
-    "on; this works again when there is room: delete streams, or give the node a larger disk"
+    "the disk of this node is almost full, or has no room for so much at once; nothing was stored. Reads and deletes "
+    "go on; this works again when there is room: delete streams, or give the node a larger disk"
 )
 
 
