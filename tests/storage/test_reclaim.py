@@ -132,7 +132,7 @@ def test_a_full_disk_is_not_worn_out_by_somebody_who_deletes_a_little() -> None:
         if waiting.due(now_ms):
             rewritten += table * len(waiting.take(waiting.ready(), files, now_ms))
     assert 100 <= flushes <= 200
-    assert 1000 * MIB <= rewritten <= 1000 * SPARE_BYTES / (AGAIN_MS / 1000)
+    assert 1000 * MIB <= rewritten <= 1000 * SPARE_BYTES / (LATER_MS / 1000)
 
 
 def test_on_a_full_disk_what_frees_most_comes_first() -> None:
@@ -333,13 +333,12 @@ def test_what_waits_is_known_after_a_restart(kv: RocksKv, tmp_path: Path) -> Non
 
 def test_a_little_in_a_large_file_waits(kv: RocksKv, tmp_path: Path, clock: Hand) -> None:
     filled(kv)
-    before = on_disk(tmp_path / "kv")
     drop(kv, 1, 0, 2)
     clock.now += PATIENCE_MS
     kv.sync()
     flushed(kv)
     kv.reclaim()
-    assert on_disk(tmp_path / "kv") >= before
+    assert on_disk(tmp_path / "kv") >= 4 * 40 * 64 * KIB
     assert kv.properties()["dead_bytes"] == 2 * 64 * KIB
     assert not kv.reclaim_due()
 
