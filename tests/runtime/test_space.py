@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import StorageError, StorageFull
@@ -19,8 +20,8 @@ from tests.runtime.world import StallingKv, World, alive, append, content, creat
 WANTED = 100 * MIB
 
 
-def room(free: int, wanted: int = WANTED) -> Space:
-    return Space(free, 1000 * MIB, wanted)
+def room(free: int, wanted: int = WANTED, *, unwritten: int = 0, covered: int = 1000 * MIB) -> Space:
+    return Space(free, 1000 * MIB, wanted, unwritten, covered)
 
 
 async def look(world: World, free: int) -> None:
@@ -60,6 +61,27 @@ def test_what_was_written_since_the_look_counts() -> None:
     assert space.free == WANTED + 10
     assert space.has(10)
     assert not space.has(11)
+
+
+def test_what_memtables_hold_beyond_what_is_usual_takes_room_twice_more() -> None:
+    space = DiskSpace()
+    space.see(room(WANTED + 100, unwritten=30, covered=50))
+    assert space.has(40)  # of 70, 20 are beyond
+    assert space.has(46)
+    assert not space.has(47)
+    space.spend(20)
+    assert space.has(26)
+    assert not space.has(27)
+
+
+def test_what_does_not_stay_may_have_half_of_what_is_wanted() -> None:
+    space = DiskSpace()
+    space.see(room(WANTED - 1, covered=10 * MIB))
+    assert not space.has(1)
+    assert space.has(20 * MIB, stays=False)
+    assert not space.has(30 * MIB, stays=False)
+    space.see(room(WANTED // 2 - 1))
+    assert not space.has(1, stays=False)
 
 
 def test_it_says_what_it_sees() -> None:
@@ -123,6 +145,26 @@ def test_a_batch_that_is_there_is_answered_on_a_full_disk() -> None:
         for epoch, seq in ((1, 1), (1, 2), (2, 0), (2, 1)):  # a gap may be closed by what is in flight
             with pytest.raises(StorageFull):
                 await batch(epoch, seq)
+
+    simulate(main)
+
+
+def test_what_only_asks_is_refused_before_its_entries_fill_the_disk() -> None:
+    """The same body sent again and again stores nothing, and is an entry of the log each time."""
+
+    async def main() -> None:
+        world = await started()
+        await world.streams.create(create("s"))
+        batch = Append("s", "text/plain", b"x" * MIB, False, None, Producer("p", 0, 0))
+        assert isinstance(await world.streams.append(batch), Appended)
+        await look(world, WANTED // 2 + MIB)
+        with pytest.raises(StorageFull):
+            await world.streams.append(batch)
+        with pytest.raises(StorageFull):
+            await world.streams.create(replace(create("s"), body=b"x" * MIB))
+        assert isinstance(await world.streams.create(create("s")), Created), "without a body it takes next to nothing"
+        await look(world, WANTED // 2 + 3 * MIB)
+        assert isinstance(await world.streams.append(batch), Appended)
 
     simulate(main)
 

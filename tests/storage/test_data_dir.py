@@ -173,6 +173,12 @@ def test_a_file_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "x").read_bytes() == b"content"
 
 
+def test_a_file_that_a_full_disk_does_not_take_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/x\.tmp'"):
+        write_file(tmp_path / "x", b"content")
+
+
 def test_the_format_version_is_one() -> None:
     """Raise it with a way to read the older ones, or every node refuses its data after the upgrade."""
     assert data_dir.FORMAT_VERSION == 1

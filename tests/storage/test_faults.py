@@ -42,15 +42,17 @@ def test_a_file_that_rocksdb_does_not_name_is_added() -> None:
 
 def test_the_diary_tells_the_last_background_error(tmp_path: Path) -> None:
     log = tmp_path / "LOG"
-    line = "[ERROR] [x.cc:3455] [JOB 7] Waiting after background {} error: {}, Accumulated background error counts: 1\n"
-    log.write_text("a line\n" + line.format("flush", FULL) + line.format("compaction", CORRUPT) + "more\n" * 1000)
-    work, error = faults.background_error(log, 10**9)
+    line = (
+        "[ERROR] [x.cc:3455] [JOB 7] Waiting after background {} error: {}, Accumulated background error counts: {}\n"
+    )
+    log.write_text("a\n" + line.format("flush", FULL, 1) + line.format("compaction", CORRUPT, 2) + "more\n" * 1000)
+    work, error = faults.background_error(log, 10**9, 2)
     assert (work, str(error)) == ("compaction", CORRUPT)
 
 
 @pytest.mark.parametrize(("free", "full"), [(15 * MIB, True), (16 * MIB, False)])
 def test_a_diary_cut_short_by_a_full_disk(tmp_path: Path, free: int, *, full: bool) -> None:
-    work, error = faults.background_error(tmp_path / "LOG", free)
+    work, error = faults.background_error(tmp_path / "LOG", free, 1)
     assert work == "background work"
     assert faults.is_full(error) == full
     assert full or str(tmp_path / "LOG") in str(error)

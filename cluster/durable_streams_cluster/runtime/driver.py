@@ -29,7 +29,7 @@ from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.runtime.wall import WallClock
 from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
-from durable_streams_cluster.streams.commands import Command
+from durable_streams_cluster.streams.commands import Append, Command, Create
 from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,7 @@ class Driver:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self._waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
-        # Twice: everything is written as an entry of the log, and again when it is applied.
-        if grows(command) and not self.space.has(2 * (self._inflight_bytes + size)) and not self._only_asks(command):
+        if grows(command) and not self._has_room(command, size):
             raise StorageFull(NO_ROOM)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self._inflight_bytes += size
@@ -130,7 +129,13 @@ class Driver:
             self._kick()
         return future
 
-    def _only_asks(self, command: Command) -> bool:
+    def _has_room(self, command: Create | Append, size: int) -> bool:
+        # Twice: everything is written as an entry of the log, and again when it is applied.
+        coming = 2 * (self._inflight_bytes + size)
+        if self.space.has(coming):
+            return True
+        if command.body and not self.space.has(coming, stays=False):
+            return False
         try:
             return only_asks(self.replica.group.store.committed, command)
         except StorageError as error:

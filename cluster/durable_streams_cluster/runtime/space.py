@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeGuard
 
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.storage.kv import Space
@@ -15,12 +15,12 @@ _log: Final = logging.getLogger(__name__)
 
 
 NO_ROOM: Final = (
-    "the disk of this node is almost full; nothing was stored. Reads and deletes go on; this works again when there is "
-    "room: delete streams, or give the node a larger disk"
+    "the disk of this node is almost full, or has no room for so much at once; nothing was stored. Reads and deletes "
+    "go on; this works again when there is room: delete streams, or give the node a larger disk"
 )
 
 
-def grows(command: Command) -> bool:
+def grows(command: Command) -> TypeGuard[Create | Append]:
     """Whether a command only takes room. The others give some back, or take next to none and must go on."""
     match command:
         case Create():
@@ -32,7 +32,10 @@ def grows(command: Command) -> bool:
 
 
 def only_asks(view: StreamView, command: Command) -> bool:
-    """Whether a command that may take room takes none: it asks for a stream that is there, or repeats a batch.
+    """Whether a command that may take room leaves nothing: it asks for a stream that is there, or repeats a batch.
+
+    It is an entry of the log nevertheless, body and all. And what is under way may make it grow yet: the deletion of
+    the stream that is there, say.
 
     Raises:
         StorageError: the store cannot be read.
@@ -86,9 +89,21 @@ class DiskSpace:
         """Free bytes, as far as is known."""
         return self._seen.free - self._spent if self._seen is not None else 0
 
-    def has(self, coming: int) -> bool:
-        """Whether ``coming`` bytes may come in, those included that were let in before and are not written yet."""
-        return self._seen is None or (not self.refusing and self.free - coming >= self._seen.wanted)
+    def has(self, coming: int, *, stays: bool = True) -> bool:
+        """Whether ``coming`` bytes may come in, those included that were let in before and are not written yet.
+
+        What does not stay (``only_asks``) is in the log for a while: it may have half of what is wanted free.
+
+        They take room in the write-ahead log, as much again when memtables are written out, for the log goes only
+        then, and up to as much once more while that is rewritten. What is wanted free has room for the latter two of
+        as much as memtables usually hold, but not of appends that are large against the disk.
+        """
+        if self._seen is None:
+            return True
+        if stays and self.refusing:
+            return False
+        beyond = max(0, self._seen.unwritten + self._spent + coming - self._seen.covered)
+        return self.free - coming - 2 * beyond >= (self._seen.wanted if stays else self._seen.wanted // 2)
 
     def __str__(self) -> str:
         if self._seen is None:

@@ -171,7 +171,7 @@ def write_file(path: Path, content: bytes) -> None:
 
     """
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file, named(draft):
+    with named(draft), draft.open("wb") as file:  # closing writes once more what could not be written
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

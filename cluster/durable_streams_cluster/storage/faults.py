@@ -30,9 +30,14 @@ UNREADABLE: Final = (
     "the disk (dmesg); then start the node again."
 )
 
+UNTOLD: Final = "background work"
+"""What failed, when RocksDB's diary does not have it, or not yet."""
+
 _NAMED: Final = re.compile(r"/\d+\.(sst|log)|/MANIFEST-\d+|/CURRENT")
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded")
-_BACKGROUND: Final = re.compile(r"Waiting after background (\w+) error: (.*?), Accumulated background error counts")
+_BACKGROUND: Final = re.compile(
+    r"Waiting after background (\w+) error: (.*?), Accumulated background error counts: (\d+)"
+)
 _LOG_TAIL: Final = 256 * 1024
 _SCARCE: Final = 16 * MIB
 
@@ -42,6 +47,11 @@ def is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return _FULL.search(str(error)) is not None
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether RocksDB takes an error for a want of room; a quota that is used up is any failure to it."""
+    return "No space left on device" in str(error)
 
 
 def names_file(error: BaseException) -> bool:
@@ -59,9 +69,10 @@ def while_running(call: str, place: Path, error: BaseException, file: Path | Non
     return StorageError(f"{call} failed in {place}: {reason}. {FULL if is_full(error) else FAILING}")
 
 
-def background_error(log: Path, free: int) -> tuple[str, Exception]:
+def background_error(log: Path, free: int, count: int) -> tuple[str, Exception]:
     """What RocksDB's own threads did when they failed last, and how it ended; it counts that, and tells its diary only.
 
+    ``count`` is how often they failed.
     When the disk is full the diary (``log``) may lack it: then ``free``, the room in bytes, has to tell.
     """
     try:
@@ -70,8 +81,8 @@ def background_error(log: Path, free: int) -> tuple[str, Exception]:
             found = _BACKGROUND.findall(file.read().decode("utf-8", "replace"))
     except OSError:
         found = []
-    if found:
-        work, reason = found[-1]
+    if found and int(found[-1][2]) == count:
+        work, reason, _ = found[-1]
         return work, Exception(reason)
     reason = f"No space left on device ({free} bytes are free)" if free < _SCARCE else f"{log} may say how"
-    return "background work", Exception(reason)
+    return UNTOLD, Exception(reason)

@@ -123,6 +123,10 @@ class Space(NamedTuple):
     """Of the whole file system."""
     wanted: int
     """What should be free before anything is stored that only takes room."""
+    unwritten: int
+    """In memtables: takes room once more when it is written out, and yet again when that is rewritten."""
+    covered: int
+    """For so much in memtables ``wanted`` has the room."""
 
 
 class WriteStalled(Exception):

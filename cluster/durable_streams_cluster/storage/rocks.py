@@ -22,7 +22,7 @@ from durable_streams_cluster.storage.reclaim import MARK, Range, Waiting, read_m
 from durable_streams_cluster.storage.recovery import FAMILY_TURN, TURNS_KEPT, DurableTurn, turn_key
 from durable_streams_cluster.storage.rocks_open import FAMILIES, WRITE_BUFFER, Setup, open_checked, write_options
 from durable_streams_cluster.storage.rocks_read import RocksReader
-from durable_streams_cluster.storage.rocks_room import Room, make_room
+from durable_streams_cluster.storage.rocks_room import Room, make_hidden_room, make_room
 from durable_streams_cluster.storage.space import Ballast, Measure, Share, measure
 
 _RECORD_EVERY_MS: Final = 1000
@@ -117,7 +117,12 @@ class RocksKv(RocksReader):
         try:
             setup = Setup(shares.cache_bytes, flush_bytes, compacting=share is None or make_room(directory.db, share))
             durable = DurableTurn.open(directory.durable_turn, directory.db)
-            database, turn = open_checked(directory.db, setup, durable.expected)
+            try:
+                database, turn = open_checked(directory.db, setup, durable.expected)
+            except StorageError as error:
+                if share is None or not (faults.is_full(error) and make_hidden_room(directory.db, share)):
+                    raise
+                database, turn = open_checked(directory.db, setup, durable.expected)
             # RocksDB makes ``db`` and syncs what is in it, not its name. At every open, for a start that was killed
             # may have made a name here that it did not sync.
             sync_directory(path)
@@ -237,6 +242,7 @@ class RocksKv(RocksReader):
         """
         with self._disk, self._gate:
             self._sync(record=True)
+            self._unwritten()
             try:
                 # The first one starts a new WAL; the others find it empty and start none.
                 for family in (*self._families, self._database):
@@ -297,10 +303,12 @@ class RocksKv(RocksReader):
                 for dead in reclaim.joined(taken):
                     if self._closed:
                         return
+                    if self._room.lacked():  # which ``compact_range`` does not tell
+                        break
                     options = CompactOptions()
                     options.set_exclusive_manual_compaction(False)
                     data.compact_range(dead.start, reclaim.last_before(dead.end), options)
-                self._waiting.reclaimed(taken)
+                self._waiting.ended(taken, done=not self._room.lacked())
             except Exception as error:
                 if not self._closed:
                     raise self._fail("reclaim", error) from error
@@ -365,7 +373,7 @@ class RocksKv(RocksReader):
         return turn
 
     def _unwritten(self) -> int:
-        """Bytes in memtables, those included that are being written out."""
+        """Bytes in memtables, those included that are being written out; asked before each flush, lest they add up."""
         if self._moved and not self._room.writing_out():
             self._moved = 0
         return self._unflushed + self._moved

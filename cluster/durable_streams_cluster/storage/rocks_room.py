@@ -17,10 +17,14 @@ _log: Final = logging.getLogger(__name__)
 
 _CALM: Final = 4
 """With so many times the reserve free, what rewriting files may take is not worth asking about."""
-_FANOUT: Final = 11
+FANOUT: Final = 11
 """One file is rewritten with about ten of the level below."""
 _MANY_FILES: Final = 36
 """Files in level 0 (of 40, see ``rocks_open``) with which a flush may have to wait for their rewriting."""
+_STEADY: Final = 5
+"""So many looks in a row nothing else must have taken room before the ballast gives any."""
+_REST: Final = 10
+"""Looks without rewriting files after it lacked room: RocksDB asks every five seconds whether it has some again."""
 _OPENING: Final = 8 * MIB
 """What opening takes beside the memtables: a new MANIFEST, options, RocksDB's diary."""
 
@@ -43,15 +47,36 @@ def make_room(database: Path, share: Share) -> bool:
         OSError: as the system says.
 
     """
-    free = share.measure(database).free
+    found = share.measure(database)
+    if found.free < _OPENING + wal_bytes(database) and not found.few_files:
+        _give_room(database, share, found.free)
+    return found.free >= 2 * share.plan.reserve
+
+
+def make_hidden_room(database: Path, share: Share) -> bool:
+    """After the store could not be opened for lack of room, though there is enough: so a quota is used up.
+
+    Returns:
+        Whether the ballast gave what opening takes, or some of it.
+
+    Raises:
+        OSError: as the system says.
+
+    """
+    enough = share.measure(database).free >= _OPENING + wal_bytes(database)
+    return enough and _give_room(database, share, 0)
+
+
+def _give_room(database: Path, share: Share, free: int) -> bool:
     needed = _OPENING + wal_bytes(database)
     # No more than is needed: something else may be eating up the disk, and deleted data will want some, too.
-    if free < needed and (given := share.ballast.give(needed - free)):
+    given = share.ballast.give(needed - free)
+    if given:
         _log.warning(
             "the disk is full: %d MiB are free, and opening takes up to %d; the ballast gives %d",
             *_mib(free, needed, given),
         )
-    return free >= 2 * share.plan.reserve
+    return given > 0
 
 
 def wal_bytes(database: Path) -> int:
@@ -83,6 +108,14 @@ class Room:
         self._said = False
         self._free = 0
         """As of the last look."""
+        self._steady = 0
+        """For how many looks nothing else took room."""
+        self._errors = 0
+        """Failures of RocksDB's threads that are known."""
+        self._untold = False
+        """The last one was not in RocksDB's diary, which is written after it is counted."""
+        self._rest = 0
+        """Looks until files may be rewritten again."""
         self.low = False
         """Whether room is so scarce that everything which gives some back comes first."""
         if not compacting:
@@ -103,16 +136,37 @@ class Room:
             (family.property_int_value("rocksdb.num-files-at-level0") or 0) >= _MANY_FILES for family in self._all
         )
 
+    def lacked(self) -> bool:
+        """Whether rewriting files failed just now."""
+        return self._rest > 0 or self._failures() > self._errors
+
     def background_failure(self) -> tuple[str, Exception] | None:
         """What RocksDB's own threads failed at, and how; the next write would say it, and not of everything.
+
+        Rewriting files that only lacked room is none: all is as it was before, and RocksDB goes on. But a second such
+        failure before it found room again makes it write its memtables out by itself then, and so switch its WAL. So
+        nothing is rewritten for a while after the first, and the second is a failure.
 
         Raises:
             OSError: as the system says.
 
         """
-        if not self._all[-1].property_int_value("rocksdb.background-errors"):
+        failures = self._failures()
+        if failures == self._errors:
             return None
-        return faults.background_error(self._path / "LOG", measure(self._path).free)
+        found = faults.background_error(self._path / "LOG", measure(self._path).free, failures)
+        if found[0] == faults.UNTOLD and not self._untold:
+            self._untold = True
+            return None
+        first, self._errors, self._untold = failures == self._errors + 1 and not self._rest, failures, False
+        if self._share is None or not first or found[0] != "compaction" or not faults.is_short(found[1]):
+            return found
+        _log.warning("rewriting files lacked room, and is tried again later: %s", found[1])
+        self._rest = _REST
+        return None
+
+    def _failures(self) -> int:
+        return self._all[-1].property_int_value("rocksdb.background-errors") or 0
 
     def look(self, unwritten: int, *, deleted: bool) -> Space | None:
         """Measure, and decide whether files may be rewritten and whether there is room for the ballast.
@@ -128,26 +182,29 @@ class Room:
         if self._share is None:
             return None
         plan, ballast, _ = self._share
-        free, size = self._share.measure(self._path)
+        free, size, few_files = self._share.measure(self._path)
         rewrites = self._largest_rewrites(plan) if free < _CALM * plan.reserve else [0] * len(self._families)
+        # What memtables hold is written out while that goes on.
         needed = [
-            rewrite + (1 if allowed else 2) * plan.flush_bytes
+            rewrite + max((1 if allowed else 2) * plan.flush_bytes, unwritten)
             for rewrite, allowed in zip(rewrites, self._allowed, strict=True)
         ]
+        self._steady = self._steady + 1 if free >= self._free - MIB and not few_files else 0
         missing = needed[Family.DATA] - free
-        if missing > 0 and deleted and unwritten <= _OPENING and free >= self._free - MIB:
+        if missing > 0 and deleted and unwritten <= _OPENING and self._steady >= _STEADY:
             if given := ballast.give(missing, keep=2 * _OPENING, enough=True):
                 _log.warning("the ballast gives %d MiB, so that deleted data can give its room back", given // MIB)
             free = self._share.measure(self._path).free
         self._free = free
-        self._allow([free >= each for each in needed], free, rewrites[Family.DATA])
+        self._rest = max(0, self._rest - 1)
+        self._allow([free >= each and not self._rest for each in needed], free, rewrites[Family.DATA])
         wanted = max(plan.reserve, max(rewrites) + 2 * plan.flush_bytes)
         if 0 < ballast.missing() <= free - wanted - wanted // 4:
             ballast.make()
             free = self._share.measure(self._path).free
         wanted += ballast.missing()  # what the ballast gave is not for appends
         self.low = free < wanted + wanted // 4
-        return Space(free, size, wanted)
+        return Space(free, size, wanted, unwritten, min(4 * plan.flush_bytes, plan.reserve // 2))
 
     def sizes(self) -> dict[str, int]:
         """In bytes, and a count of memtables."""
@@ -196,7 +253,7 @@ def largest_rewrite(levels: str, table: int) -> int:
     below = [sizes[level] for level in sorted(sizes) if level]
     # All of level 0 with the first level below it that has anything; or one file of a level with those of the next.
     first = sizes[0] + sum(below[:1]) + MIB if 0 in sizes else 0
-    return max(first, min(_FANOUT * table, sum(below)) if len(below) > 1 else 0)
+    return max(first, min(FANOUT * table, sum(below)) if len(below) > 1 else 0)
 
 
 def table_bytes(flush_bytes: int) -> int:

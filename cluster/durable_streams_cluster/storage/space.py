@@ -21,6 +21,8 @@ class DiskFree(NamedTuple):
 
     free: int
     size: int
+    few_files: bool = False
+    """None is free because there are no inodes, and giving up a file's room gives none."""
 
 
 Measure = Callable[[Path], DiskFree]
@@ -38,7 +40,7 @@ def measure(path: Path) -> DiskFree:
         path = path.parent
     found = os.statvfs(path)
     few = bool(found.f_files) and found.f_favail < _FEW_FILES
-    return DiskFree(0 if few else found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+    return DiskFree(0 if few else found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, few)
 
 
 class Ballast:
@@ -73,13 +75,16 @@ class Ballast:
 
         """
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        before = os.fstat(handle).st_size
         try:
             with named(self._path):
                 os.posix_fallocate(handle, 0, self._size)
                 os.fsync(handle)
             taken = os.fstat(handle).st_blocks * 512
         except OSError as error:
-            self._path.unlink()
+            os.ftruncate(handle, before)  # what is there already helps, too
+            if not before:
+                self._path.unlink()
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EOPNOTSUPP):
                 raise
             self._give_up(f"{self._path} cannot be made ({error.strerror})")

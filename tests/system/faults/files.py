@@ -186,7 +186,13 @@ def _refused_or_intact(life: Life, name: str) -> str:
     if life.check_until_it_ends() and life._running():
         if life.report.wrong:
             raise ContradictionError("; ".join(life.report.wrong[:5]))
-        life.go_on()
+        try:
+            life.go_on()
+        except ContradictionError:
+            if life._running() or life.report.wrong:
+                raise
+            mentions(life.last_words(), name)  # met by a rewrite of files under the last load, and again at the start
+            return TOLD
         return INTACT
     mentions(life.last_words(), name)
     if life.report.wrong:

@@ -19,7 +19,8 @@ OTHERS = "exit 1, says so; opens with its ballast, reads and deletes; 507 until 
 
 DISK_MIB = 160
 FILLER = 200_000
-"""Bytes of one append of those that fill the disk."""
+LARGE = 16_000_000
+"""Bytes of one append of those that fill the disk, at least and at most."""
 WAIT = 60.0
 
 
@@ -46,7 +47,8 @@ def by_itself(folder: Path, seed: str) -> str:
         try:
             life.begin()
             life.load(life.chance.randint(10, 100))
-            fillers = asyncio.run(_fill(life, 1000))
+            fillers = asyncio.run(_fill(life, 1000, life.chance.choice([2_000_000, 6_000_000, LARGE])))
+            fillers += asyncio.run(_fill(life, 1000))
             _full(life)
             asyncio.run(_delete(life, fillers))
             asyncio.run(_room_again(life))
@@ -100,8 +102,8 @@ def _hog(disk: Path) -> None:
                     file.write(bytes(size))
 
 
-async def _fill(life: Life, most: int) -> list[str]:
-    """So many MiB, or until the disk is full for the node; the streams that were made for it."""
+async def _fill(life: Life, most: int, size: int = FILLER) -> list[str]:
+    """So many MiB, or until the disk is full for appends of ``size``; the streams that were made for it."""
     connection, made = Connection(*life._address), list[str]()
     chance = random.Random(life.seed)
     kind = {"content-type": "application/octet-stream"}
@@ -113,9 +115,9 @@ async def _fill(life: Life, most: int) -> list[str]:
                 _says_why(answer)
                 return made
             made.append(path)
-            for _ in range(5 * (1 << 20) // FILLER):
+            for _ in range(max(1, 5 * (1 << 20) // size)):
                 while True:
-                    answer = await connection.request("POST", path, kind, chance.randbytes(FILLER))
+                    answer = await connection.request("POST", path, kind, chance.randbytes(size))
                     if answer.status != 429:
                         break
                     await asyncio.sleep(0.02)
