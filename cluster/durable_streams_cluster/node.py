@@ -141,7 +141,7 @@ class Node:
         if self._driver.failure is not None:
             return False, "failed, and stopping"
         core = self._driver.replica.group.core
-        return core.can_read, f"{core.role.value} in term {core.term}"
+        return self._driver.replica.group.can_read, f"{core.role.value} in term {core.term}"
 
     def _has_room(self) -> tuple[bool, str]:
         # Reads go on without room. But of several nodes, those that take everything should get the traffic.

@@ -64,15 +64,16 @@ class Node:
 
     def settle(self) -> None:
         """Turns and syncs until nothing is left to do."""
-        self.turn()
-        while self.unsynced:
-            self.sync()
-            self.turn()
+        more = self.turn().more
+        while self.unsynced or more:
+            if self.unsynced:
+                self.sync()
+            more = self.turn().more
 
     def boot(self) -> "Node":
         self.replica.tick()
         self.settle()
-        assert self.replica.group.core.can_read
+        assert self.replica.group.can_read
         return self
 
     def done(self, command: Command) -> Outcome:

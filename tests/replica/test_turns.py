@@ -35,10 +35,10 @@ def test_a_node_leads_only_once_its_vote_is_durable() -> None:
     second = node.turn()
     assert [event.term for event in second.events] == [1]
     assert kinds(node) == ["H", "E"]
-    assert not node.replica.group.core.can_read, "what was committed before is not known yet"
+    assert not node.replica.group.can_read, "what was committed before is not known yet"
     node.sync()
     node.turn()
-    assert node.replica.group.core.can_read
+    assert node.replica.group.can_read
 
 
 def test_nothing_is_applied_visible_or_answered_before_it_is_durable() -> None:

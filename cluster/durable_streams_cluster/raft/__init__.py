@@ -1,26 +1,76 @@
 """The Raft core: consensus as a machine that is told what happened and says what to do.
 
-The loop of its caller is in ``ready.Ready``; the machine is ``core.RaftCore``. ``log`` holds the newest entries over a
-``LogReader``, ``quorum`` counts, ``messages`` are the values. Nothing here reads a clock, draws a random number or
-touches a disk.
+The loop of its caller is in ``ready.Ready``; the machine is ``core.RaftCore``. In which order to read: ``messages`` are
+the values, ``log`` holds the newest entries over a ``LogReader``, ``state`` is what a member knows; ``follower``,
+``candidate`` and ``leader`` are what each role does with it; ``progress`` is one follower in a leader's eyes, ``reads``
+the reads that wait for a round, ``quorum`` counts, ``invariants`` is what must hold after each step.
+Nothing here reads a clock, draws a random number or touches a disk.
 """
 
-from durable_streams_cluster.raft.core import FEATURE_LEVEL, RaftCore, Role
+from durable_streams_cluster.raft.core import FEATURE_LEVEL, Follower, RaftCore, Status
 from durable_streams_cluster.raft.log import LogReader
-from durable_streams_cluster.raft.messages import Entry, EntryId, EntryKind, HardState, Membership, entry_crc
-from durable_streams_cluster.raft.ready import BecameLeader, Ready
+from durable_streams_cluster.raft.messages import (
+    NOTHING,
+    AppendEntries,
+    AppendReply,
+    Entry,
+    EntryId,
+    EntryKind,
+    HardState,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Membership,
+    Message,
+    Outgoing,
+    RequestVote,
+    SnapshotMeta,
+    TimeoutNow,
+    VoteReply,
+    entry_crc,
+)
+from durable_streams_cluster.raft.ready import (
+    BecameLeader,
+    Event,
+    LeaderChanged,
+    Ready,
+    SnapshotNeeded,
+    SteppedDown,
+    Truncated,
+)
+from durable_streams_cluster.raft.state import Role, Settings
 
 __all__ = [
     "FEATURE_LEVEL",
+    "NOTHING",
+    "AppendEntries",
+    "AppendReply",
     "BecameLeader",
     "Entry",
     "EntryId",
     "EntryKind",
+    "Event",
+    "Follower",
     "HardState",
+    "Heartbeat",
+    "HeartbeatReply",
+    "InstallSnapshot",
+    "LeaderChanged",
     "LogReader",
     "Membership",
+    "Message",
+    "Outgoing",
     "RaftCore",
     "Ready",
+    "RequestVote",
     "Role",
+    "Settings",
+    "SnapshotMeta",
+    "SnapshotNeeded",
+    "Status",
+    "SteppedDown",
+    "TimeoutNow",
+    "Truncated",
+    "VoteReply",
     "entry_crc",
 ]

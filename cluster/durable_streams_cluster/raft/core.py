@@ -1,35 +1,77 @@
-"""The Raft core: a machine without clock, disk or network (thesis chapter 3).
+"""The Raft core: a machine without clock, disk or network (thesis chapter 3; etcd's raft is its nearest relative).
 
-This build runs groups of one voter: an election is one durable vote for oneself, and an entry commits when this node's
-own disk holds it. What is here stays as it is when groups grow: messages between nodes then come in by ``step`` and
-leave with ``Ready``.
+What each role does is in ``follower``, ``candidate`` and ``leader``; here is what all share: terms, hand-overs, and
+what is durable.
 """
 
-from enum import Enum
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import quorum
+from durable_streams_cluster.raft import candidate, follower, leader
 from durable_streams_cluster.raft.log import LogReader, RaftLog
-from durable_streams_cluster.raft.messages import Entry, EntryId, EntryKind, HardState, Membership, entry_crc
-from durable_streams_cluster.raft.ready import BecameLeader, Ready
+from durable_streams_cluster.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Entry,
+    EntryId,
+    EntryKind,
+    HardState,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Membership,
+    Message,
+    RequestVote,
+    SnapshotMeta,
+    TimeoutNow,
+    VoteReply,
+    entry_crc,
+)
+from durable_streams_cluster.raft.progress import State
+from durable_streams_cluster.raft.ready import Ready
+from durable_streams_cluster.raft.state import RaftState, Role, Settings
 
 FEATURE_LEVEL = 2
 """What this build may write into the log. 2: Trim, If-Match and what a prefix gives; an older build stops there."""
 
 
-class Role(Enum):
-    """Thesis 3.3."""
+class Follower(msgspec.Struct, frozen=True):
+    """What a leader knows of one member."""
 
-    FOLLOWER = "follower"
-    CANDIDATE = "candidate"
-    LEADER = "leader"
+    match: Index
+    next: Index
+    state: State
+    active: bool
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A core as it is now, for people and for ``invariants``."""
+
+    role: Role
+    hard_state: HardState
+    leader: NodeId | None
+    last: EntryId
+    durable: Index
+    committed: Index
+    applied: Index
+    transferee: NodeId | None
+    followers: dict[NodeId, Follower]
+
+
+class _HandedOver(msgspec.Struct, frozen=True):
+    number: int
+    hard_state: HardState
+    tick: int
 
 
 class RaftCore:
     """One group's consensus on this node.
 
-    The loop: ``tick`` or ``propose``; then ``ready()`` and what it asks for (see ``Ready``); ``persisted`` when its
-    batch is durable; ``applied`` when its committed entries are.
+    The loop: ``tick``, ``step``, ``propose`` or ``read_index``; then ``ready()`` and what it asks for (see ``Ready``);
+    ``persisted`` when its batch is durable; ``applied`` when its committed entries are.
     """
 
     def __init__(
@@ -39,90 +81,235 @@ class RaftCore:
         membership: Membership,
         hard_state: HardState,
         reader: LogReader,
-        applied: Index,
+        applied: EntryId,
+        *,
+        random: Callable[[int], int],
+        settings: Settings | None = None,
     ) -> None:
-        assert membership.voters == (node,), "this build runs groups of one voter"
-        self._group = group
-        self._node = node
-        self._membership = membership
-        self._hard_state = hard_state
-        self._hard_state_handed = hard_state
-        self.log = RaftLog(reader, applied)
-        self.role = Role.FOLLOWER
+        """``applied`` is what the caller's state holds; ``random`` gives a number from 0 to below its argument."""
+        settings = settings or Settings()
+        self.log = RaftLog(reader, applied, settings.cache_bytes)
+        self._state = RaftState(group, node, membership, hard_state, self.log, settings, random)
+        self._handed = hard_state
+        self._durable_hard_state = hard_state
         self._number = 0
-        self._outstanding: dict[int, tuple[Index, HardState]] = {}
-        self._durable_vote = hard_state
-        self._first_of_term: Index | None = None
-        self._events: list[BecameLeader] = []
+        self._outstanding: deque[_HandedOver] = deque()
+        self._snapshot: SnapshotMeta | None = None
+        self._ticks = 0
+
+    # -------------------------------------------------------------------------------------------------------- status
+
+    @property
+    def role(self) -> Role:
+        """What this node is in its group."""
+        return self._state.role
 
     @property
     def term(self) -> Term:
         """The current term."""
-        return self._hard_state.term
+        return self._state.term
 
     @property
-    def can_read(self) -> bool:
-        """Whether a leader's state answers linearizable reads: it leads, and an entry of its own term is applied.
+    def leader(self) -> NodeId | None:
+        """Who leads in this term, as far as is known here."""
+        return self._state.leader
 
-        Before that it may not know yet what its predecessors committed (thesis 6.4).
-        """
-        return self.role is Role.LEADER and self._first_of_term is not None and self.log.applied >= self._first_of_term
+    @property
+    def may_propose(self) -> bool:
+        """Whether this node leads and is not handing over."""
+        return self._state.role is Role.LEADER and self._state.transferee is None
+
+    @property
+    def cluster_ms(self) -> int:
+        """The newest cluster time that was heard of."""
+        return self._state.cluster_ms
+
+    def is_up_to_date_at(self, applied: Index) -> bool:
+        """Whether a leader whose state holds everything up to ``applied`` knows all that was ever committed."""
+        return self._state.role is Role.LEADER and applied >= self._state.first_of_term
+
+    def status(self) -> Status:
+        """As it is now."""
+        state = self._state
+        return Status(
+            state.role,
+            state.hard_state,
+            state.leader,
+            self.log.newest,
+            self.log.durable,
+            self.log.committed,
+            self.log.applied,
+            state.transferee,
+            {peer: Follower(each.match, each.next, each.state, each.active) for peer, each in state.progress.items()},
+        )
+
+    # -------------------------------------------------------------------------------------------------------- events
 
     def tick(self) -> None:
-        """Time passed without a leader: stand for election. A group of one asks nobody and waits for nothing."""
-        if self.role is Role.FOLLOWER:
-            self._hard_state = HardState(term=Term(self.term + 1), vote=self._node)
-            self.role = Role.CANDIDATE
+        """Time passed."""
+        self._ticks += 1
+        state = self._state
+        if state.role is Role.LEADER:
+            if not state.alone and self._is_disk_stalled():
+                leader.resign(state, "the disk does not finish what was written")
+                return
+            leader.tick(state)
+            return
+        state.elapsed += 1
+        # Not while a vote is on its way to the disk: it decides nothing yet, and the next one would not be faster.
+        if (state.alone or state.elapsed >= state.timeout) and state.hard_state == self._durable_hard_state:
+            candidate.ask_around(state)
+
+    def step(self, sender: NodeId, message: Message) -> None:
+        """A message came from ``sender``."""
+        state = self._state
+        if sender not in state.membership.voters:
+            return
+        if message.term < state.term:
+            self._answer_the_past(sender, message)
+            return
+        if message.term > state.term and not self._come_to(sender, message):
+            return
+        match message:
+            case AppendEntries():
+                follower.on_append(state, sender, message)
+            case AppendReply() if state.role is Role.LEADER:
+                leader.on_append_reply(state, sender, message)
+            case Heartbeat():
+                follower.on_heartbeat(state, sender, message)
+            case HeartbeatReply() if state.role is Role.LEADER:
+                leader.on_heartbeat_reply(state, sender, message)
+            case RequestVote():
+                candidate.on_request_vote(state, sender, message)
+            case VoteReply():
+                candidate.on_vote_reply(state, sender, message)
+            case InstallSnapshot():
+                self._snapshot = follower.on_snapshot(state, sender, message) or self._snapshot
+            case TimeoutNow():
+                follower.on_timeout_now(state, sender)
+            case _:
+                pass  # An answer to what this node was.
+
+    def _answer_the_past(self, sender: NodeId, message: Message) -> None:
+        """Tell the sender of an older term that it is over; what answers an older term counts for nothing."""
+        state = self._state
+        match message:
+            case AppendEntries() | Heartbeat() | InstallSnapshot():
+                state.send_durable(sender, AppendReply(state.term, Index(0), rejected=True))
+            case RequestVote():
+                state.send_durable(sender, VoteReply(state.term, message.term, granted=False, pre=message.pre))
+            case _:
+                pass
+
+    def _come_to(self, sender: NodeId, message: Message) -> bool:
+        """Take a later term from a message; False when the message is to be ignored with its term."""
+        state = self._state
+        match message:
+            case RequestVote(pre=True):
+                return True  # Nobody's term changes: it only asks.
+            case RequestVote(transfer=False) if state.hears_leader:
+                # Thesis 4.2.3: who was cut off, or was removed, cannot depose a leader that the others hear.
+                return False
+            case AppendEntries() | Heartbeat() | InstallSnapshot():
+                state.become_follower(message.term, sender, f"{sender} leads in term {message.term}")
+            case _:
+                state.become_follower(message.term, None, f"{sender} is in term {message.term}")
+        return True
 
     def propose(self, kind: EntryKind, data: bytes, cluster_ms: int, wall_ms: int) -> EntryId:
         """Append an entry of this leader's term; it is committed once ``Ready.committed`` holds it."""
-        assert self.role is Role.LEADER, "only a leader proposes"
+        state = self._state
+        assert self.may_propose, "only a leader that stays proposes"
         bare = Entry(self.term, Index(self.log.last + 1), kind, FEATURE_LEVEL, cluster_ms, wall_ms, data)
-        entry = Entry(
-            bare.term, bare.index, kind, FEATURE_LEVEL, cluster_ms, wall_ms, data, entry_crc(self._group, bare)
-        )
-        self.log.append(entry)
-        return EntryId(entry.term, entry.index)
+        seal = entry_crc(state.group, bare)
+        self.log.append(Entry(bare.term, bare.index, kind, FEATURE_LEVEL, cluster_ms, wall_ms, data, seal))
+        return EntryId(bare.term, bare.index)
+
+    def read_index(self, token: object) -> None:
+        """Ask for the index from which on a read is linearizable; ``Ready`` answers, or says that it failed here."""
+        if self._state.role is Role.LEADER:
+            self._state.reads.add(token)
+        else:
+            self._state.failed_reads.append(token)
+
+    def transfer_to(self, node: NodeId) -> None:
+        """Hand the lead over to ``node`` (thesis 3.10). Nothing may be proposed until it succeeded or was given up."""
+        leader.transfer(self._state, node)
+
+    def know_time(self, cluster_ms: int) -> None:
+        """A leader's cluster time, for its heartbeats."""
+        self._state.cluster_ms = max(self._state.cluster_ms, cluster_ms)
+
+    def unreachable(self, node: NodeId) -> None:
+        """What was sent to ``node`` was lost: nothing is taken to arrive until it answers."""
+        progress = self._state.progress.get(node)
+        if progress is not None and progress.state is State.REPLICATE:
+            progress.probe(Index(progress.match + 1))
+
+    def snapshot_sent(self, node: NodeId) -> None:
+        """Sending a snapshot to ``node`` has ended, well or not: it is asked what it has."""
+        progress = self._state.progress.get(node)
+        if progress is not None and progress.state is State.SNAPSHOT:
+            progress.probe(Index(progress.match + 1))
+            progress.probe_sent = True  # until its next heartbeat: a snapshot that failed is not begun at once again
+
+    # -------------------------------------------------------------------------------------------------------- ready
 
     def ready(self) -> Ready | None:
         """What must be done now, or None."""
-        hard_state = self._hard_state if self._hard_state != self._hard_state_handed else None
-        entries = self.log.hand_out()
-        committed = self.log.hand_out_committed()
-        events, self._events = tuple(self._events), []
-        if hard_state is None and not entries and not committed and not events:
-            return None
-        if hard_state is not None or entries:
+        state = self._state
+        if state.role is Role.LEADER:
+            leader.begin_reads(state)
+            leader.send_entries(state)
+        hard_state = state.hard_state if state.hard_state != self._handed else None
+        entries = self.log.hand_out(self._number + 1)
+        snapshot, self._snapshot = self._snapshot, None
+        if hard_state is not None or entries or snapshot is not None:
             self._number += 1
-            self._hard_state_handed = self._hard_state
-            self._outstanding[self._number] = (self.log.handed, self._hard_state)
-        return Ready(self._number, hard_state, entries, committed, self.log.committed, events)
+            self._handed = state.hard_state
+            self._outstanding.append(_HandedOver(self._number, state.hard_state, self._ticks))
+        reads = state.reads.answered(state.node, state.membership.voters) if state.role is Role.LEADER else []
+        committed = self.log.hand_out_committed(state.settings.apply_bytes)
+        now, later = state.send_now, state.send_once_durable
+        if not self._outstanding:
+            now, later = now + later, []
+        ready = Ready(
+            self._number,
+            hard_state,
+            snapshot,
+            entries,
+            tuple(now),
+            tuple(later),
+            committed,
+            self.log.committed,
+            tuple(reads),
+            tuple(state.failed_reads),
+            tuple(state.events),
+        )
+        state.send_now, state.send_once_durable, state.failed_reads, state.events = [], [], [], []
+        is_news = ready.must_sync or now or later or committed or reads or ready.failed_reads or ready.events
+        return ready if is_news else None
 
     def persisted(self, number: int) -> None:
         """Every hand-over up to ``number`` is durable."""
-        for done in [each for each in self._outstanding if each <= number]:
-            index, self._durable_vote = self._outstanding.pop(done)
-            self.log.durable = max(self.log.durable, index)
-        if self.role is Role.CANDIDATE and self._durable_vote == self._hard_state:
-            self._count_votes()
-        if self.role is Role.LEADER:
-            self._advance_commit()
+        while self._outstanding and self._outstanding[0].number <= number:
+            self._durable_hard_state = self._outstanding.popleft().hard_state
+        self.log.persisted(number)
+        state = self._state
+        if state.role is Role.CANDIDATE and self._durable_hard_state == state.hard_state:
+            candidate.vote_is_durable(state)
+        if state.role is Role.LEADER:
+            leader.advance_commit(state)
 
     def applied(self, index: Index) -> None:
         """The caller's state holds everything up to ``index``."""
         self.log.mark_applied(index)
 
-    def _count_votes(self) -> None:
-        # The vote for oneself counts once it is durable: a node that crashed between voting and writing could
-        # otherwise vote for another in the same term.
-        if quorum.won([self._node], self._membership.voters):
-            self.role = Role.LEADER
-            self._first_of_term = Index(self.log.last + 1)
-            self._events.append(BecameLeader(self._node, self.term))
+    @property
+    def has_more(self) -> bool:
+        """Whether another ``ready`` has something although nothing happened since the last."""
+        return self.log.has_committed
 
-    def _advance_commit(self) -> None:
-        # Only an entry of the own term commits by counting (thesis 3.6.2, figure 3.7); older ones commit with it.
-        # A leader counts itself only for what its own disk holds.
-        index = quorum.committed_index({self._node: self.log.durable}, self._membership.voters)
-        if index > self.log.committed and self.log.term_at(index) == self.term:
-            self.log.committed = index
+    def _is_disk_stalled(self) -> bool:
+        """Whether a hand-over has been under way for too long: a disk that hangs must not keep the lead."""
+        return bool(self._outstanding) and self._ticks - self._outstanding[0].tick >= self._state.settings.stall_ticks

@@ -1,4 +1,8 @@
-"""Values of the Raft core: entries, hard state, membership."""
+"""Values of the Raft core: entries, hard state, membership, and the messages between nodes.
+
+Every message carries the term of its sender when it was made. Who sent it, to which group, in which cluster and from
+which incarnation is on the envelope around it (``runtime.peers``); a message from elsewhere never gets here.
+"""
 
 from enum import IntEnum
 from struct import Struct as Layout
@@ -38,6 +42,10 @@ class EntryId(msgspec.Struct, frozen=True, array_like=True):
     index: Index
 
 
+NOTHING = EntryId(Term(0), Index(0))
+"""Before the first entry of any log."""
+
+
 class HardState(msgspec.Struct, frozen=True, array_like=True):
     """What must be durable before any answer that depends on it (thesis 3.3)."""
 
@@ -51,6 +59,13 @@ class Membership(msgspec.Struct, frozen=True, array_like=True):
     voters: tuple[NodeId, ...]
 
 
+class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):
+    """What a snapshot holds: the state after this entry, and who were members then."""
+
+    last: EntryId
+    membership: Membership
+
+
 _SEAL = Layout(">QQIBHQQ")
 
 
@@ -58,3 +73,93 @@ def entry_crc(group: int, entry: Entry) -> int:
     """CRC-32 over term, index, group, kind, feature level, stamps and data."""
     head = _SEAL.pack(entry.term, entry.index, group, entry.kind, entry.feature_level, entry.cluster_ms, entry.wall_ms)
     return crc32(entry.data, crc32(head))
+
+
+# --------------------------------------------------------------------------------------------------------- messages
+
+
+class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Thesis 3.4, and 9.6 when it only asks whether a vote would be given."""
+
+    term: Term
+    """The term that the candidate stands in, or would stand in."""
+    last: EntryId
+    """The candidate's newest entry."""
+    pre: bool = False
+    """Whether it only asks: nobody's term or vote changes."""
+    transfer: bool = False
+    """Whether the leader told it to stand: nobody's loyalty to that leader counts (thesis 4.2.3)."""
+
+
+class VoteReply(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Answers a ``RequestVote``."""
+
+    term: Term
+    """The replier's."""
+    asked: Term
+    """The term of the request: a late answer to an older one is told by it."""
+    granted: bool
+    pre: bool = False
+
+
+class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Thesis 3.5; without entries it asks whether ``previous`` is there, and tells the commit index."""
+
+    term: Term
+    previous: EntryId
+    entries: tuple[Entry, ...]
+    commit: Index
+
+
+class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Answers an ``AppendEntries``, once what it tells of is durable."""
+
+    term: Term
+    match: Index
+    """The log up to here is the leader's, and durable; when rejected, the ``previous.index`` that was not found."""
+    rejected: bool = False
+    hint: EntryId = NOTHING
+    """When rejected: the newest entry of the follower that the leader may have, too."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The leader is there. What it tells is known to be in the follower's log."""
+
+    term: Term
+    commit: Index
+    round: int
+    """The newest round of reads that waits to hear that this leader still leads (``reads``)."""
+    cluster_ms: int = 0
+    """The leader's cluster time: a new leader begins above it (DESIGN: Time)."""
+
+
+class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Answers a ``Heartbeat``."""
+
+    term: Term
+    round: int
+
+
+class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """A snapshot arrived whole, and its checksums are right; it is taken or not (thesis 5.3, without the chunks)."""
+
+    term: Term
+    meta: SnapshotMeta
+
+
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Stand for election at once (thesis 3.10)."""
+
+    term: Term
+
+
+Message = (
+    RequestVote | VoteReply | AppendEntries | AppendReply | Heartbeat | HeartbeatReply | InstallSnapshot | TimeoutNow
+)
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message and who gets it."""
+
+    to: NodeId
+    message: Message

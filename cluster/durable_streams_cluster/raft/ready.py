@@ -3,7 +3,7 @@
 import msgspec
 
 from durable_streams_cluster.ids import Index, NodeId, Term
-from durable_streams_cluster.raft.messages import Entry, HardState
+from durable_streams_cluster.raft.messages import Entry, HardState, Outgoing, SnapshotMeta
 
 
 class BecameLeader(msgspec.Struct, frozen=True):
@@ -13,14 +13,46 @@ class BecameLeader(msgspec.Struct, frozen=True):
     term: Term
 
 
+class LeaderChanged(msgspec.Struct, frozen=True):
+    """Another node leads, or nobody that is known."""
+
+    leader: NodeId | None
+    term: Term
+
+
+class SteppedDown(msgspec.Struct, frozen=True):
+    """This node led in ``term``, and does not any more."""
+
+    term: Term
+    reason: str
+
+
+class Truncated(msgspec.Struct, frozen=True):
+    """Entries from ``index`` on were never committed, and another leader's took their place."""
+
+    index: Index
+
+
+class SnapshotNeeded(msgspec.Struct, frozen=True):
+    """``node`` lacks entries that the log has no more; ``RaftCore.snapshot_sent`` tells how sending one ended."""
+
+    node: NodeId
+
+
+Event = BecameLeader | LeaderChanged | SteppedDown | Truncated | SnapshotNeeded
+
+
 class Ready(msgspec.Struct, frozen=True):
     """One hand-over.
 
     What the caller owes, in this order:
 
-    1. Put ``hard_state`` and ``entries`` into one write batch.
-    2. Once that batch is durable, call ``RaftCore.persisted(number)``.
-    3. Apply ``committed`` in order, then call ``RaftCore.applied(index)``.
+    1. Put ``hard_state``, ``snapshot`` and ``entries`` into one write batch. The first of the entries may have an index
+       that is in the log already: it and all behind it are replaced.
+    2. Send ``send_now`` at any time: a leader's entries race its own disk (thesis 10.2.1).
+    3. Once that batch is durable, call ``RaftCore.persisted(number)``, and only then send ``send_once_durable``.
+    4. Apply ``committed`` in order, then call ``RaftCore.applied(index)``.
+    5. Answer ``reads`` when everything up to their index is applied and visible; ``failed_reads`` have no answer here.
 
     A second ``ready()`` before ``persisted`` is fine: writes are pipelined, and "number n is durable" means that all
     up to n are. The number names the hand-over, not an entry: an entry's (term, index) can be overwritten and restored
@@ -29,7 +61,17 @@ class Ready(msgspec.Struct, frozen=True):
 
     number: int
     hard_state: HardState | None = None
+    snapshot: SnapshotMeta | None = None
     entries: tuple[Entry, ...] = ()
+    send_now: tuple[Outgoing, ...] = ()
+    send_once_durable: tuple[Outgoing, ...] = ()
     committed: tuple[Entry, ...] = ()
     committed_index: Index = Index(0)
-    events: tuple[BecameLeader, ...] = ()
+    reads: tuple[tuple[object, Index], ...] = ()
+    failed_reads: tuple[object, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    @property
+    def must_sync(self) -> bool:
+        """Whether something is put into the batch that must be durable."""
+        return self.hard_state is not None or self.snapshot is not None or bool(self.entries)

@@ -19,3 +19,5 @@ class Effects(msgspec.Struct):
     wakes: list[str] = []
     """Paths whose watchers look again."""
     events: list[BecameLeader] = []
+    more: bool = False
+    """There is more to apply: another turn is due, though nothing happened."""

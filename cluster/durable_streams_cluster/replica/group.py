@@ -6,7 +6,16 @@ from typing import NamedTuple
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
-from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind, Membership, RaftCore, Ready, Role
+from durable_streams_cluster.raft import (
+    FEATURE_LEVEL,
+    BecameLeader,
+    Entry,
+    EntryId,
+    EntryKind,
+    Membership,
+    RaftCore,
+    Ready,
+)
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.storage.codecs import Origin, Proposal, decode_proposals, encode_proposals
 from durable_streams_cluster.storage.kv import KvView
@@ -42,9 +51,19 @@ class Group:
         self.store = StreamStore(kv, group)
         self.log = RaftLogStore(kv, group)
         applied = self.store.applied
-        self.core = RaftCore(group, node, Membership((node,)), self.log.hard_state(), self.log, Index(applied.index))
+        self.core = RaftCore(
+            group,
+            node,
+            Membership((node,)),
+            self.log.hard_state(),
+            self.log,
+            EntryId(Term(applied.term), Index(applied.index)),
+            random=lambda _: 0,
+        )
         self.led_since_ms = 0
         """Cluster time at which this node began to lead."""
+        self._visible = Index(applied.index)
+        """The newest entry whose effect readers find."""
         self._leads_in: Term | None = None
         self._stamp_asked = False
         self._clock_base = applied.cluster_ms
@@ -53,6 +72,11 @@ class Group:
         self._pending: dict[Index, list[_Queued]] = {}
         self._kept: deque[tuple[Index, int]] = deque()
         self._kept_bytes = 0
+
+    @property
+    def can_read(self) -> bool:
+        """Whether this node leads, and readers find here all that was ever committed before it did."""
+        return self.core.is_up_to_date_at(self._visible)
 
     @property
     def pending(self) -> int:
@@ -69,7 +93,7 @@ class Group:
 
     def stamp(self, now: Now, *, counts: bool) -> bool:
         """Put the time into the log in the next turn, if it ``counts`` or a window counts on it, and it has passed."""
-        if self.core.can_read and self.cluster_ms(now) > self.store.applied.cluster_ms:
+        if self.can_read and self.cluster_ms(now) > self.store.applied.cluster_ms:
             self._stamp_asked = counts or self.store.committed.has_windows()
         return self._stamp_asked
 
@@ -91,7 +115,7 @@ class Group:
 
     def turn(self, effects: Effects, now: Now) -> None:
         """Put what is queued into entries, hand them to the disk, apply what is committed."""
-        if self.core.role is Role.LEADER:
+        if self.core.may_propose:
             if self._leads_in != self.core.term:
                 self._begin_to_lead(now)
             if self._stamp_asked:
@@ -102,13 +126,19 @@ class Group:
         if ready is None:
             return
         self.log.stage(effects.batch, ready)
-        effects.events.extend(ready.events)
-        if ready.hard_state is not None or ready.entries:
+        effects.events.extend(event for event in ready.events if isinstance(event, BecameLeader))
+        if ready.must_sync:
             effects.must_sync = True
             effects.ticket = ready.number
         if ready.committed:
             self._apply(effects, ready)
         self._compact(effects, ready)
+        effects.more = self.core.has_more
+
+    def written(self) -> None:
+        """The turn's batch is in the store: readers may see it."""
+        self.store.commit()
+        self._visible = Index(self.store.committed.applied.index)
 
     # ------------------------------------------------------------------------------------------------------ propose
 

@@ -44,4 +44,4 @@ class Replica:
 
     def written(self) -> None:
         """The turn's batch is in the store: readers may see it."""
-        self.group.store.commit()
+        self.group.written()

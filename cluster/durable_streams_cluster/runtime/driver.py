@@ -221,7 +221,9 @@ class Driver:
             self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
             if flush:
                 self.look()
-        if not self._led.done() and self.replica.group.core.can_read:
+        elif effects.more:
+            self._kick()
+        if not self._led.done() and self.replica.group.can_read:
             self._led.set_result(None)
 
     def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:

@@ -251,7 +251,7 @@ class LocalStreams:
         # one no other leader can exist; an operation is answered only after its effect is in the committed view.
         if self._driver.failure is not None:
             raise Unavailable("this node has failed and is stopping")
-        if not self._group.core.can_read:
+        if not self._group.can_read:
             raise Unavailable("no leader yet")
 
     # ----------------------------------------------------------------------------------------------------- lifetime

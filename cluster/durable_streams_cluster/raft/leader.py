@@ -1,0 +1,158 @@
+"""What a leader does: replicate, commit, count its quorum, hand over (thesis 3.5, 3.6, 3.10, 6.2, 10.2.1)."""
+
+from durable_streams_cluster.ids import Index, NodeId
+from durable_streams_cluster.raft import quorum
+from durable_streams_cluster.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    EntryId,
+    Heartbeat,
+    HeartbeatReply,
+    TimeoutNow,
+)
+from durable_streams_cluster.raft.progress import Progress, State
+from durable_streams_cluster.raft.ready import BecameLeader, SnapshotNeeded
+from durable_streams_cluster.raft.state import RaftState, Role
+
+
+def begin(state: RaftState) -> None:
+    """Lead: nothing is known of the others' logs yet."""
+    state.role = Role.LEADER
+    state.elapsed = state.heartbeat_elapsed = 0
+    state.transferee = None
+    state.first_of_term = Index(state.log.last + 1)
+    settings = state.settings
+    state.progress = {
+        peer: Progress(Index(state.log.last + 1), settings.window_messages, settings.window_bytes)
+        for peer in state.peers
+    }
+    state.know_leader(state.node)
+    state.events.append(BecameLeader(state.node, state.term))
+    send_heartbeats(state)
+
+
+def tick(state: RaftState) -> None:
+    """Time passed."""
+    state.elapsed += 1
+    state.heartbeat_elapsed += 1
+    if state.elapsed >= state.settings.election_ticks:
+        state.elapsed = 0
+        state.transferee = None  # It took too long: this node goes on.
+        if not _count_quorum(state):
+            state.become_follower(state.term, None, "a majority was not heard from for an election timeout")
+            return
+    if state.heartbeat_elapsed >= state.settings.heartbeat_ticks:
+        send_heartbeats(state)
+
+
+def _count_quorum(state: RaftState) -> bool:
+    """Whether a majority was heard from since the last count (thesis 6.2)."""
+    heard = [state.node, *(peer for peer, progress in state.progress.items() if progress.active)]
+    for progress in state.progress.values():
+        progress.active = False
+    return quorum.is_majority(heard, state.membership.voters)
+
+
+def send_heartbeats(state: RaftState) -> None:
+    """To all, with the newest round of reads."""
+    state.heartbeat_elapsed = 0
+    for peer, progress in state.progress.items():
+        # No more than it is known to have: it could not tell otherwise whether that is its own.
+        commit = min(progress.match, state.log.committed)
+        state.send(peer, Heartbeat(state.term, commit, state.reads.round, state.cluster_ms))
+
+
+def begin_reads(state: RaftState) -> None:
+    """Begin a round for the reads that wait, once this leader knows what is committed (thesis 6.4, step 1)."""
+    if state.log.committed >= state.first_of_term and state.reads.begin(state.log.committed):
+        send_heartbeats(state)
+
+
+def send_entries(state: RaftState) -> None:
+    """Send each follower what it lacks, as far as its window lets; news of the commit index if nothing else."""
+    for peer, progress in state.progress.items():
+        while not progress.paused and _send_some(state, peer, progress):
+            pass
+
+
+def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
+    """Send one message; whether there may be more to send."""
+    log = state.log
+    previous = Index(progress.next - 1)
+    term = log.term_at(previous)
+    entries = log.entries(progress.next, state.settings.message_bytes) if term is not None else None
+    if term is None or entries is None:
+        progress.wait_for_snapshot()
+        state.events.append(SnapshotNeeded(peer))
+        return False
+    told = progress.commit_sent >= min(log.committed, progress.next - 1)
+    if not entries and told and progress.state is State.REPLICATE and not progress.nudge:
+        return False
+    size = sum(len(entry.data) for entry in entries)
+    message = AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed)
+    state.send(peer, message)
+    progress.sent(entries[-1].index if entries else previous, size, log.committed)
+    return bool(entries)
+
+
+def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> None:
+    """Move what is known of a follower, and with it what is committed."""
+    progress = state.progress.get(sender)
+    if progress is None:
+        return  # Not a member: what it holds never counts.
+    progress.active = True
+    if message.rejected:
+        progress.rejected(message.match, state.log.common(message.hint))
+        return
+    assert message.match <= state.log.last, f"{sender} acknowledged {message.match} of {state.log.last} entries"
+    if progress.acked(message.match):
+        advance_commit(state)
+    if state.transferee == sender:
+        _hand_over_if_ready(state)
+
+
+def on_heartbeat_reply(state: RaftState, sender: NodeId, message: HeartbeatReply) -> None:
+    """The follower knows of no later term; what was lost on the way to it is sent again."""
+    progress = state.progress.get(sender)
+    if progress is None:
+        return
+    progress.heard(state.log.newest)
+    state.reads.heard(sender, message.round)
+
+
+def advance_commit(state: RaftState) -> None:
+    """Commit what a majority holds durably.
+
+    Only an entry of the own term commits by counting (thesis 3.6.2, figure 3.7): one of an older term may be on a
+    majority and still be replaced by a leader that has a later one. Older entries commit with it. A leader counts
+    itself only for what its own disk holds.
+    """
+    match = {peer: progress.match for peer, progress in state.progress.items()}
+    index = quorum.committed_index(match | {state.node: state.log.durable}, state.membership.voters)
+    if index > state.log.committed and state.log.term_at(index) == state.term:
+        state.log.commit_to(index)
+
+
+def transfer(state: RaftState, target: NodeId) -> None:
+    """Hand over to ``target`` once it has the whole log; nothing is proposed meanwhile. Given up after a timeout."""
+    assert state.role is Role.LEADER
+    assert target in state.progress
+    state.transferee = target
+    state.elapsed = 0
+    _hand_over_if_ready(state)
+
+
+def _hand_over_if_ready(state: RaftState) -> None:
+    target = state.transferee
+    assert target is not None
+    if state.progress[target].match == state.log.last:
+        state.send(target, TimeoutNow(state.term))
+
+
+def resign(state: RaftState, reason: str) -> None:
+    """Stop leading at once; the follower that has most is told to stand."""
+    heard = [peer for peer, progress in state.progress.items() if progress.active]
+    if heard:
+        best = max(heard, key=lambda peer: state.progress[peer].match)
+        state.send(best, TimeoutNow(state.term))
+    state.become_follower(state.term, None, reason)

@@ -1,0 +1,134 @@
+"""What a leader knows of one follower: how far it is, how much is under way to it (thesis 10.2.1; etcd's progress)."""
+
+from collections import deque
+from enum import Enum
+
+from durable_streams_cluster.ids import Index
+from durable_streams_cluster.raft.messages import EntryId
+
+
+class State(Enum):
+    """How entries are sent to a follower."""
+
+    PROBE = "probe"
+    """It is not known where its log parts from ours: one message, then wait for the answer."""
+    REPLICATE = "replicate"
+    """Pipelined: what was sent is taken to arrive."""
+    SNAPSHOT = "snapshot"
+    """It lacks what the log has no more: nothing is sent until the snapshot is there."""
+
+
+class Progress:
+    """One follower.
+
+    Invariants (``check``): match < next; in flight only while replicating, in order, all below ``next``.
+    """
+
+    def __init__(self, next_index: Index, max_messages: int, max_bytes: int) -> None:
+        self.state = State.PROBE
+        self.match = Index(0)
+        """Its log is ours up to here, and durable."""
+        self.next = next_index
+        """The next entry to be sent."""
+        self.commit_sent = Index(0)
+        """The commit index that it was told of."""
+        self.active = True
+        """Whether it was heard from since the last check of the quorum."""
+        self.probe_sent = False
+        self.nudge = False
+        """Whether a message may have been lost: an empty one asks what is there."""
+        self._match_heard = Index(0)
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._inflight: deque[tuple[Index, int]] = deque()
+        """Last index and bytes of each message under way."""
+        self._inflight_bytes = 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether entries must wait: for an answer, for room in the window, or for a snapshot."""
+        match self.state:
+            case State.PROBE:
+                return self.probe_sent
+            case State.REPLICATE:
+                return len(self._inflight) >= self._max_messages or self._inflight_bytes >= self._max_bytes
+            case State.SNAPSHOT:
+                return True
+
+    def sent(self, last: Index, size: int, commit: Index) -> None:
+        """A message with entries up to ``last`` (none: one less than ``next``) of ``size`` bytes was sent."""
+        self.commit_sent = commit
+        self.nudge = False
+        if self.state is State.PROBE:
+            self.probe_sent = True
+        elif last >= self.next:
+            self._inflight.append((last, size))
+            self._inflight_bytes += size
+            self.next = Index(last + 1)
+
+    def acked(self, match: Index) -> bool:
+        """It holds everything up to ``match``; whether that is news. After a probe the rest is sent at full speed."""
+        news = match > self.match
+        self.match = max(self.match, match)
+        self.next = max(self.next, Index(self.match + 1))
+        while self._inflight and self._inflight[0][0] <= match:
+            self._inflight_bytes -= self._inflight.popleft()[1]
+        if self.state is State.PROBE or (self.state is State.SNAPSHOT and news):
+            self.replicate()
+        return news
+
+    def rejected(self, asked: Index, common: Index) -> bool:
+        """It lacks the entry ``asked`` that a message began behind; ``common`` is the newest it may have of ours.
+
+        Returns:
+            Whether that is news: a late answer to something sent long ago is not.
+
+        """
+        if self.state is State.REPLICATE:
+            if asked <= self.match:
+                return False
+            self.probe(Index(self.match + 1))
+            self.next = max(Index(self.match + 1), min(asked, Index(common + 1)))
+            return True
+        if self.state is State.SNAPSHOT or asked != self.next - 1:
+            return False
+        self.next = max(Index(self.match + 1), min(asked, Index(common + 1)))
+        self.probe_sent = False
+        return True
+
+    def heard(self, newest: EntryId) -> None:
+        """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
+        self.active = True
+        self.probe_sent = False
+        if self.match < newest.index and self.match == self._match_heard:
+            self.nudge = True
+            if self.paused and self._inflight:
+                self._inflight_bytes -= self._inflight.popleft()[1]
+        self._match_heard = self.match
+
+    def probe(self, next_index: Index) -> None:
+        """Find out where its log parts from ours."""
+        self._reset(State.PROBE)
+        self.next = max(next_index, Index(self.match + 1))
+
+    def replicate(self) -> None:
+        """Send all that it lacks."""
+        self._reset(State.REPLICATE)
+        self.next = Index(self.match + 1)
+
+    def wait_for_snapshot(self) -> None:
+        """Send nothing until a snapshot is there or has failed."""
+        self._reset(State.SNAPSHOT)
+
+    def _reset(self, state: State) -> None:
+        self.state = state
+        self.probe_sent = False
+        self._inflight.clear()
+        self._inflight_bytes = 0
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        assert self.match < self.next
+        assert self.state is State.REPLICATE or not self._inflight
+        assert list(self._inflight) == sorted(self._inflight)
+        assert all(index < self.next for index, _ in self._inflight)

@@ -1,0 +1,142 @@
+"""What one member of a group knows, and the changes of role that more than one role makes."""
+
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+
+from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
+from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
+from durable_streams_cluster.raft.log import RaftLog
+from durable_streams_cluster.raft.messages import HardState, Membership, Message, Outgoing
+from durable_streams_cluster.raft.progress import Progress
+from durable_streams_cluster.raft.reads import ReadQueue
+from durable_streams_cluster.raft.ready import Event, LeaderChanged, SteppedDown
+
+
+class Role(Enum):
+    """Thesis 3.3, and 9.6 for the second."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Times in ticks, whose length is the caller's; sizes in bytes."""
+
+    heartbeat_ticks: int = 3
+    election_ticks: int = 30
+    """Without a word from the leader for so long, and up to as long again by chance, a follower stands."""
+    stall_ticks: int = 60
+    """A leader whose disk has not finished a write for so long gives up its lead."""
+    message_bytes: int = MAX_ENTRY_BYTES
+    """Entries in one message; a larger one travels alone."""
+    window_messages: int = 64
+    window_bytes: int = 16 * MIB
+    """Under way to one follower, at most; the last message may go beyond."""
+    apply_bytes: int = 4 * MIB
+    """Committed entries handed out at once."""
+    cache_bytes: int = 4 * MIB
+    """Applied entries kept in memory for followers that are a little late."""
+
+    def __post_init__(self) -> None:
+        assert 0 < self.heartbeat_ticks * 3 <= self.election_ticks, "two heartbeats may be lost"
+
+
+class RaftState:
+    """See the package. ``random`` gives a number below its argument."""
+
+    def __init__(
+        self,
+        group: GroupId,
+        node: NodeId,
+        membership: Membership,
+        hard_state: HardState,
+        log: RaftLog,
+        settings: Settings,
+        random: Callable[[int], int],
+    ) -> None:
+        assert node in membership.voters
+        self.group = group
+        self.node = node
+        self.membership = membership
+        self.hard_state = hard_state
+        self.log = log
+        self.settings = settings
+        self._random = random
+        self.role = Role.FOLLOWER
+        self.leader: NodeId | None = None
+        self.elapsed = 0
+        """Ticks since the leader was heard from, an election began, or a leader counted its quorum."""
+        self.timeout = self.new_timeout()
+        self.votes: dict[NodeId, bool] = {}
+        # A leader's.
+        self.progress: dict[NodeId, Progress] = {}
+        self.reads = ReadQueue()
+        self.first_of_term = Index(0)
+        """The first entry of the leader's own term."""
+        self.heartbeat_elapsed = 0
+        self.transferee: NodeId | None = None
+        self.cluster_ms = 0
+        """The newest cluster time that is known: a leader's caller sets it, heartbeats carry it."""
+        # What the next hand-over takes.
+        self.send_now: list[Outgoing] = []
+        self.send_once_durable: list[Outgoing] = []
+        self.events: list[Event] = []
+        self.failed_reads: list[object] = []
+
+    @property
+    def term(self) -> Term:
+        """The current term."""
+        return self.hard_state.term
+
+    @property
+    def peers(self) -> tuple[NodeId, ...]:
+        """The other members."""
+        return tuple(voter for voter in self.membership.voters if voter != self.node)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this node is a majority by itself."""
+        return self.membership.voters == (self.node,)
+
+    @property
+    def hears_leader(self) -> bool:
+        """Whether there is a leader, as of the shortest time in which anybody could think otherwise."""
+        return self.leader is not None and (self.role is Role.LEADER or self.elapsed < self.settings.election_ticks)
+
+    def send(self, to: NodeId, message: Message) -> None:
+        """Send at any time: nothing that is not durable yet is told."""
+        self.send_now.append(Outgoing(to, message))
+
+    def send_durable(self, to: NodeId, message: Message) -> None:
+        """Send once everything that was changed up to now is durable."""
+        self.send_once_durable.append(Outgoing(to, message))
+
+    def new_timeout(self) -> int:
+        """Ticks of the next election timeout: by chance, so that two seldom stand at once (thesis 3.4)."""
+        return self.settings.election_ticks + self._random(self.settings.election_ticks)
+
+    def become_follower(self, term: Term, leader: NodeId | None, reason: str) -> None:
+        """Follow in ``term``, under ``leader`` if it is known."""
+        assert term >= self.term
+        if term > self.term:
+            self.hard_state = HardState(term)
+        if self.role is Role.LEADER:
+            self.events.append(SteppedDown(self.term if term == self.term else Term(term - 1), reason))
+            self.failed_reads += self.reads.drop()
+            self.progress = {}
+            self.transferee = None
+        self.role = Role.FOLLOWER
+        self.votes = {}
+        self.elapsed = 0
+        self.timeout = self.new_timeout()
+        self.know_leader(leader)
+
+    def know_leader(self, leader: NodeId | None) -> None:
+        """``leader`` leads in this term, or nobody that is known."""
+        if leader != self.leader:
+            self.leader = leader
+            self.events.append(LeaderChanged(leader, self.term))
