@@ -14,7 +14,8 @@ from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.raft import Membership
+from durable_streams_cluster.replica.group import Now, Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.jobs import Jobs
@@ -73,7 +74,9 @@ class Node:
         clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
-        replica = Replica(config.node, kv, Now(clock.steady_ms(), clock.wall_ms()))
+        rng = SystemRandom()
+        place = Place(config.node, Membership((config.node,)), rng.getrandbits(63))
+        replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
         self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
         self.streams = LocalStreams(self._driver, config.limits, config.policies)
         self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), self.metrics)

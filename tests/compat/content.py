@@ -8,17 +8,16 @@ from pathlib import Path
 
 from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.clock import SystemClock
-from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.group import Now
-from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Fork, Producer
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.outcomes import Created
+from tests.replica.node import alone
 
 TEXT = "text/plain"
 JSON = "application/json"
@@ -49,7 +48,7 @@ async def streams_in(directory: Path) -> AsyncIterator[LocalStreams]:
         raise error
 
     limits = Limits()
-    replica = Replica(NodeId("n1"), kv, Now(clock.steady_ms(), clock.wall_ms()))
+    replica = alone(kv, Now(clock.steady_ms(), clock.wall_ms()))
     driver = Driver(replica, kv, clock, limits, Metrics(), fatal)
     try:
         await driver.start()

@@ -9,13 +9,12 @@ from typing import Any
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.gateway.app import GatewayApp
-from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.group import Now
-from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
+from tests.replica.node import alone
 from tests.storage.crashes import reopen
 
 
@@ -26,7 +25,7 @@ class DiskNode:
         self.kv = reopen(path)
         self.fatal: list[BaseException] = []
         clock, limits, metrics = SystemClock(), Limits(), Metrics()
-        replica = Replica(NodeId("n1"), self.kv, Now(clock.steady_ms(), clock.wall_ms()))
+        replica = alone(self.kv, Now(clock.steady_ms(), clock.wall_ms()))
         self.driver = Driver(replica, self.kv, clock, limits, metrics, self.fatal.append)
         self.streams = LocalStreams(self.driver, limits)
         self.app = GatewayApp(self.streams, limits, clock, Random(1), metrics)

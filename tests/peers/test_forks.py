@@ -73,8 +73,8 @@ class Model:
 
 
 def kinds(world: World) -> list[bytes]:
-    """The kind of every key in the store; the group's own counters are ``G``."""
-    return [key[:1] for key, _ in world.kv.scan(Family.DATA, b"", b"\xff")]
+    """The kind of every key in the store but sessions; the group's own counters are ``G``."""
+    return [key[:1] for key, _ in world.kv.scan(Family.DATA, b"", b"\xff") if key[:1] != b"O"]
 
 
 async def together(world: World, requests: list[str]) -> list[Exchange]:

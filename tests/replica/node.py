@@ -1,18 +1,30 @@
 """A replica on a store that remembers every write, so that a test can lose the newest ones."""
 
+import itertools
+
 from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.raft import Membership
 from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.group import Now, Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_entry, decode_proposals
-from durable_streams_cluster.storage.kv import Family, WriteBatch
+from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.streams import reading
 from durable_streams_cluster.streams.commands import Append, Command, Create
 from durable_streams_cluster.streams.outcomes import Outcome
 
 GROUP = 1
+
+
+_lives = itertools.count(1)
+
+
+def alone(kv: KvView, now: Now) -> Replica:
+    """A replica that is its own group, in a new life."""
+    node = NodeId("n1")
+    return Replica(Place(node, Membership((node,)), next(_lives)), kv, now, random=lambda _: 0)
 
 
 class Node:
@@ -28,7 +40,7 @@ class Node:
         self.answers: dict[object, Outcome] = {}
         self.unsynced: list[tuple[int, int]] = []
         """Tickets whose sync has not ended, with how many writes it covers."""
-        self.replica = Replica(NodeId("n1"), self.kv, self.now)
+        self.replica = alone(self.kv, self.now)
 
     @property
     def now(self) -> Now:

@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.gateway.app import GatewayApp
-from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.group import Now
-from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
@@ -21,6 +19,7 @@ from durable_streams_cluster.storage.kv import Space, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.streams.commands import Append, Create, Fork
 from durable_streams_cluster.streams.meta import StreamMeta
+from tests.replica.node import alone
 
 T = TypeVar("T")
 WALL_START_MS = 1_750_000_000_000
@@ -144,7 +143,7 @@ class World:
         self.kv, self.limits, self.clock = kv, limits, clock
         self.metrics = Metrics()
         self.fatal: list[BaseException] = []
-        replica = Replica(NodeId("n1"), kv, Now(clock.steady_ms(), clock.wall_ms()))
+        replica = alone(kv, Now(clock.steady_ms(), clock.wall_ms()))
         kept, driver_module.Disk = driver_module.Disk, SimulatedDisk  # type: ignore[misc, assignment]
         try:
             self.driver = Driver(replica, kv, clock, limits, self.metrics, self.fatal.append)

@@ -21,7 +21,7 @@ def entry(index: int, term: int = 2, group: int = GROUP) -> Entry:
 
 def stored(kv: MemoryKv, *indexes: int, hard_state: HardState | None = VOTE, group: GroupId = GROUP) -> RaftLogStore:
     log, batch = RaftLogStore(kv, group), WriteBatch()
-    log.stage(batch, Ready(1, hard_state, tuple(entry(index, group=group) for index in indexes)))
+    log.stage(batch, Ready(1, hard_state, entries=tuple(entry(index, group=group) for index in indexes)))
     kv.write(batch)
     return log
 
@@ -44,9 +44,9 @@ def test_what_was_staged_and_written_is_read_back() -> None:
 
 def test_staging_writes_nothing_by_itself_and_only_what_is_there() -> None:
     kv, batch = MemoryKv(), WriteBatch()
-    RaftLogStore(kv, GROUP).stage(batch, Ready(1, None, ()))
+    RaftLogStore(kv, GROUP).stage(batch, Ready(1, None, entries=()))
     assert not batch
-    RaftLogStore(kv, GROUP).stage(batch, Ready(1, VOTE, (entry(1),)))
+    RaftLogStore(kv, GROUP).stage(batch, Ready(1, VOTE, entries=(entry(1),)))
     assert len(batch.ops) == 2
     assert RaftLogStore(kv, GROUP).last == 0
 

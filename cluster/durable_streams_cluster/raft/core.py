@@ -24,6 +24,7 @@ from durable_streams_cluster.raft.messages import (
     InstallSnapshot,
     Membership,
     Message,
+    Outgoing,
     RequestVote,
     SnapshotMeta,
     TimeoutNow,
@@ -34,8 +35,9 @@ from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.raft.ready import Ready
 from durable_streams_cluster.raft.state import RaftState, Role, Settings
 
-FEATURE_LEVEL = 2
-"""What this build may write into the log. 2: Trim, If-Match and what a prefix gives; an older build stops there."""
+FEATURE_LEVEL = 3
+"""What this build may write into the log; an older build stops there. 2: Trim, If-Match and what a prefix gives.
+3: sessions, so that a command that is in the log twice is applied once."""
 
 
 class Follower(msgspec.Struct, frozen=True):
@@ -289,6 +291,11 @@ class RaftCore:
         state.send_now, state.send_once_durable, state.failed_reads, state.events = [], [], [], []
         is_news = ready.must_sync or now or later or committed or reads or ready.failed_reads or ready.events
         return ready if is_news else None
+
+    def take_urgent(self) -> tuple[Outgoing, ...]:
+        """What may be sent between two ``ready``: heartbeats and the like, while the store takes no write."""
+        urgent, self._state.send_now = tuple(self._state.send_now), []
+        return urgent
 
     def persisted(self, number: int) -> None:
         """Every hand-over up to ``number`` is durable."""

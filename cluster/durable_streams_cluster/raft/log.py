@@ -10,7 +10,8 @@ from durable_streams_cluster.raft.messages import NOTHING, Entry, EntryId
 
 
 class LogReader(Protocol):
-    """What storage offers: the log on disk, ``first`` to ``last`` without a hole; later only what is applied is read."""
+    """What storage offers: the log on disk, ``first`` to ``last``, no hole; later only what is applied is read."""
+
     @property
     def first(self) -> Index:
         """Index of the oldest entry kept, one above ``last`` when empty."""

@@ -2,9 +2,20 @@
 
 import msgspec
 
-from durable_streams_cluster.raft import BecameLeader
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.raft import Event
+from durable_streams_cluster.replica.exchange import Addressed, Reason
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams.outcomes import Outcome
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question of another node for this leader: see ``exchange.AskRead``."""
+
+    sender: NodeId
+    number: int
+    renewed: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 class Effects(msgspec.Struct):
@@ -14,10 +25,16 @@ class Effects(msgspec.Struct):
     ticket: int = 0
     """Names what this batch makes durable: the newest hand-over number of the Raft core."""
     must_sync: bool = False
+    outbox: list[Addressed] = []
+    """To be sent, in this order, at any time: nothing here tells of what is not durable."""
     completions: list[tuple[object, Outcome]] = []
     """Token of ``propose``, and the replicated answer."""
+    refusals: list[tuple[object, Reason]] = []
+    """Token of ``propose``, and why the leader did not take it: it is certainly not stored."""
+    asked: list[Asked] = []
+    """The caller ends streams whose time is up, notes renewals, and then calls ``Replica.answer_read``."""
     wakes: list[str] = []
     """Paths whose watchers look again."""
-    events: list[BecameLeader] = []
+    events: list[Event] = []
     more: bool = False
     """There is more to apply: another turn is due, though nothing happened."""

@@ -1,23 +1,40 @@
-"""One partition on this node: Raft core, stream machine and log on one store, and the proposals that wait."""
+"""One partition on this node: Raft core, stream machine and log on one store, and the operations that wait."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
+from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MAX_INFLIGHT_BYTES, MIB
 from durable_streams_cluster.raft import (
     FEATURE_LEVEL,
-    BecameLeader,
     Entry,
     EntryId,
     EntryKind,
+    LeaderChanged,
     Membership,
+    Outgoing,
     RaftCore,
     Ready,
+    Role,
+    Settings,
+    SteppedDown,
 )
-from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.storage.codecs import Origin, Proposal, decode_proposals, encode_proposals
+from durable_streams_cluster.replica.barriers import Barrier, Barriers
+from durable_streams_cluster.replica.effects import Asked, Effects
+from durable_streams_cluster.replica.exchange import (
+    Addressed,
+    AskRead,
+    Forward,
+    PeerMessage,
+    ReadAnswer,
+    Reason,
+    Refused,
+)
+from durable_streams_cluster.replica.proposals import Proposals
+from durable_streams_cluster.replica.sessions import Sessions
+from durable_streams_cluster.storage.codecs import Proposal, decode_proposals, encode_proposals
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
@@ -27,7 +44,10 @@ from durable_streams_cluster.streams.commands import Append, Command, Create, St
 KEPT_LOG_BYTES = 16 * MIB
 """Applied entries of about this size are kept, so that a slow follower need not take a snapshot."""
 
-_NOBODY = Origin()
+
+GIVE_AGAIN_TICKS = 60
+"""If for so long nothing of what waits here was answered, all of it is given to the leader once more. Connections that
+break are noticed sooner; this is for what a peer dropped."""
 
 
 class Now(NamedTuple):
@@ -37,41 +57,82 @@ class Now(NamedTuple):
     wall_ms: int
 
 
-class _Queued(NamedTuple):
-    command: Command
-    token: object
-    since_ms: int
+class Place(NamedTuple):
+    """Which replica this is."""
+
+    node: NodeId
+    membership: Membership
+    incarnation: int
+    """Names this life of this node: no other life of any node has it."""
+
+
+class _Remote(NamedTuple):
+    """The token of a read at another node."""
+
+    sender: NodeId
+    number: int
 
 
 class Group:
     """Everything of one group. The committed view for readers is ``store.committed``."""
 
-    def __init__(self, group: GroupId, node: NodeId, kv: KvView, now: Now) -> None:
+    def __init__(
+        self,
+        group: GroupId,
+        place: Place,
+        kv: KvView,
+        now: Now,
+        *,
+        random: Callable[[int], int],
+        settings: Settings | None = None,
+    ) -> None:
         self.id = group
+        self.place = place
         self.store = StreamStore(kv, group)
         self.log = RaftLogStore(kv, group)
         applied = self.store.applied
         self.core = RaftCore(
             group,
-            node,
-            Membership((node,)),
+            place.node,
+            place.membership,
             self.log.hard_state(),
             self.log,
             EntryId(Term(applied.term), Index(applied.index)),
-            random=lambda _: 0,
+            random=random,
+            settings=settings,
         )
         self.led_since_ms = 0
         """Cluster time at which this node began to lead."""
+        self.refuses: Callable[[Command], Reason | None] = lambda _: None
+        """Whether a command of another node is not taken now, for want of room or because the store is behind."""
+        self._sessions = Sessions(self.store.sessions())
+        self._own = Proposals(place.incarnation)
+        self._foreign: deque[tuple[Proposal, int]] = deque()
+        """Of other nodes, to be proposed in the next turn; with their size."""
+        self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
         self._leads_in: Term | None = None
+        self._followed: tuple[Term, NodeId | None] = (Term(0), None)
+        """The term and the leader that what is open was given to."""
+        self._turned_away = False
+        """The node that is taken for the leader says that it is not: nothing is given to it until the next tick."""
+        self._quiet_ticks = 0
+        """Since something that waits here was answered, or given to a leader."""
         self._stamp_asked = False
         self._clock_base = applied.cluster_ms
         self._clock_steady = now.steady_ms
-        self._queue: deque[_Queued] = deque()
-        self._pending: dict[Index, list[_Queued]] = {}
+        self._inbox: list[tuple[NodeId, PeerMessage]] = []
+        self._parked: deque[tuple[int, tuple[Outgoing, ...]]] = deque()
+        """Messages that wait for a hand-over to be durable."""
+        self._released: list[Outgoing] = []
+        self._unapplied: deque[tuple[Index, int]] = deque()
+        """Entries proposed here and not applied, and their bytes."""
+        self._unapplied_bytes = 0
         self._kept: deque[tuple[Index, int]] = deque()
         self._kept_bytes = 0
+
+    # ------------------------------------------------------------------------------------------------------- status
 
     @property
     def can_read(self) -> bool:
@@ -79,17 +140,50 @@ class Group:
         return self.core.is_up_to_date_at(self._visible)
 
     @property
+    def alone(self) -> bool:
+        """Whether this node is the group: nobody need be asked, and nothing is told to anybody."""
+        return self.place.membership.voters == (self.place.node,)
+
+    @property
     def pending(self) -> int:
-        """Proposals queued or in the log and not answered."""
-        return len(self._queue) + sum(map(len, self._pending.values()))
+        """Writes and reads that wait here."""
+        return len(self._own) + len(self._barriers)
 
     def cluster_ms(self, now: Now) -> int:
         """Cluster time: the newest stamp plus the steady time since; a wall clock that jumps moves nothing."""
         return self._clock_base + max(0, now.steady_ms - self._clock_steady)
 
+    # ------------------------------------------------------------------------------------------------------- events
+
+    def tick(self) -> None:
+        """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
+        self._turned_away = False
+        self._quiet_ticks = self._quiet_ticks + 1 if self.pending else 0
+        if self._quiet_ticks >= GIVE_AGAIN_TICKS:
+            self._followed = (Term(0), None)
+        self.core.tick()
+
+    def deliver(self, sender: NodeId, message: PeerMessage) -> None:
+        """Another node sent something; the next turn sees to it."""
+        self._inbox.append((sender, message))
+
+    def lost(self, peer: NodeId) -> None:
+        """What was sent to ``peer`` may be lost."""
+        self.core.unreachable(peer)
+        if peer == self._followed[1]:
+            self._followed = (Term(0), None)
+
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
-        """Queue a command for the next turn; ``token`` comes back in ``Effects.completions``."""
-        self._queue.append(_Queued(command, token, steady_ms))
+        """Queue a command; ``token`` comes back in ``Effects.completions`` or ``refusals``."""
+        self._own.add(command, token, size_of(command), steady_ms)
+
+    def read(self, barrier: Barrier) -> None:
+        """Let a read wait for its barrier; ``written`` gives its token back."""
+        self._barriers.add(barrier)
+
+    def answer_read(self, sender: NodeId, number: int) -> None:
+        """What ``Effects.asked`` asked for is done: give the asker an index."""
+        self.core.read_index(_Remote(sender, number))
 
     def stamp(self, now: Now, *, counts: bool) -> bool:
         """Put the time into the log in the next turn, if it ``counts`` or a window counts on it, and it has passed."""
@@ -101,77 +195,198 @@ class Group:
         """Forget whoever has waited since before ``before_ms`` (steady).
 
         Returns:
-            Tokens of proposals that never reached the log, now withdrawn; and of those in the log, whose outcome is not
+            Tokens of reads, and of writes that never reached a log, now withdrawn; and of writes whose outcome is not
             known: they may still be applied.
 
         """
-        withdrawn: list[object] = []
-        while self._queue and self._queue[0].since_ms < before_ms:
-            withdrawn.append(self._queue.popleft().token)
-        unknown: list[object] = []
-        for index in [index for index, queued in self._pending.items() if queued[0].since_ms < before_ms]:
-            unknown += [queued.token for queued in self._pending.pop(index)]
-        return withdrawn, unknown
+        withdrawn, unknown = self._own.give_up(before_ms)
+        return withdrawn + self._barriers.give_up(before_ms), unknown
 
-    def turn(self, effects: Effects, now: Now) -> None:
-        """Put what is queued into entries, hand them to the disk, apply what is committed."""
-        if self.core.may_propose:
-            if self._leads_in != self.core.term:
-                self._begin_to_lead(now)
-            if self._stamp_asked:
-                self._stamp_asked = False
-                self.core.propose(EntryKind.NOOP, b"", self.cluster_ms(now), now.wall_ms)
-            self._append_queued(now)
-        ready = self.core.ready()
-        if ready is None:
-            return
-        self.log.stage(effects.batch, ready)
-        effects.events.extend(event for event in ready.events if isinstance(event, BecameLeader))
-        if ready.must_sync:
-            effects.must_sync = True
-            effects.ticket = ready.number
-        if ready.committed:
-            self._apply(effects, ready)
-        self._compact(effects, ready)
-        effects.more = self.core.has_more
+    def durable(self, number: int) -> None:
+        """Hand-overs up to ``number`` are durable."""
+        while self._parked and self._parked[0][0] <= number:
+            self._released += self._parked.popleft()[1]
+        self.core.persisted(number)
 
-    def written(self) -> None:
-        """The turn's batch is in the store: readers may see it."""
+    def written(self) -> list[object]:
+        """The turn's batch is in the store: readers may see it.
+
+        Returns:
+            The tokens of the reads that may go on now.
+
+        """
         self.store.commit()
         self._visible = Index(self.store.committed.applied.index)
+        return self._barriers.visible(self._visible)
 
-    # ------------------------------------------------------------------------------------------------------ propose
+    # --------------------------------------------------------------------------------------------------------- turn
 
-    def _append_queued(self, now: Now) -> None:
-        while self._queue:
-            proposals: list[Proposal] = []
-            taken: list[_Queued] = []
+    def turn(self, effects: Effects, now: Now, *, propose: bool) -> None:
+        """Take what came in, give it to the leader or into the log, hand over to the disk, apply what is committed.
+
+        ``propose`` is False while the disk is busy with what was proposed before: what comes in meanwhile shares an
+        entry.
+        """
+        for sender, message in self._inbox:
+            self._take(effects, sender, message)
+        self._inbox.clear()
+        if (self.core.term, self.core.leader) != self._followed:
+            self._followed = (self.core.term, self.core.leader)
+            self._quiet_ticks = 0
+            self._own.give_all_again()
+            self._barriers.ask_again()
+        if self.core.may_propose:
+            self._lead(now, propose=propose)
+        elif self.core.leader is not None and self.core.role is not Role.LEADER and not self._turned_away:
+            self._follow(effects, self.core.leader)
+        ready = self.core.ready()
+        if ready is not None:
+            self._carry_out(effects, ready)
+        self._send(effects, self._released)
+        self._released = []
+        effects.more = self.core.has_more
+
+    def urgent(self, effects: Effects) -> None:
+        """Only what must not wait while the store takes no write: heartbeats."""
+        self._send(effects, self.core.take_urgent())
+
+    def _take(self, effects: Effects, sender: NodeId, message: PeerMessage) -> None:
+        match message:
+            case Forward(proposals):
+                self._take_foreign(effects, sender, proposals)
+            case Refused(reason, sequences):
+                if reason is Reason.NOT_LEADER:
+                    self._turned_away = True
+                    self._own.give_again(sequences)
+                else:
+                    effects.refusals += [(own.token, reason) for own in self._own.refused(sequences)]
+            case AskRead(number, renewed, seen):
+                if self.core.role is Role.LEADER:
+                    effects.asked.append(Asked(sender, number, renewed, seen))
+                else:
+                    self._tell(effects, sender, ReadAnswer(number, None))
+            case ReadAnswer(number, index):
+                self._turned_away |= index is None
+                self._barriers.answered(number, index)
+            case _:
+                self.core.step(sender, message)
+
+    def _tell(self, effects: Effects, to: NodeId, message: PeerMessage) -> None:
+        effects.outbox.append(Addressed(to, self.id, message))
+
+    def _send(self, effects: Effects, messages: list[Outgoing] | tuple[Outgoing, ...]) -> None:
+        effects.outbox += [Addressed(each.to, self.id, each.message) for each in messages]
+
+    # ----------------------------------------------------------------------------------------------- leading, or not
+
+    def _take_foreign(self, effects: Effects, sender: NodeId, proposals: tuple[Proposal, ...]) -> None:
+        refused: dict[Reason, list[int]] = {}
+        for proposal in proposals:
+            size = size_of(proposal.command)
+            reason = self._refusal(proposal.command, size)
+            if reason is None:
+                self._foreign.append((proposal, size))
+                self._unapplied_bytes += size
+            else:
+                refused.setdefault(reason, []).append(proposal.origin.sequence)
+        for reason, sequences in refused.items():
+            self._tell(effects, sender, Refused(reason, tuple(sequences)))
+
+    def _refusal(self, command: Command, size: int) -> Reason | None:
+        if not self.core.may_propose:
+            return Reason.NOT_LEADER
+        if self._unapplied_bytes and self._unapplied_bytes + size > MAX_INFLIGHT_BYTES:
+            return Reason.OVERLOADED
+        return self.refuses(command)
+
+    def _lead(self, now: Now, *, propose: bool) -> None:
+        if self._leads_in != self.core.term:
+            self._begin_to_lead(now)
+        self.core.know_time(self.cluster_ms(now))
+        if self._stamp_asked:
+            self._stamp_asked = False
+            self.core.propose(EntryKind.NOOP, b"", self.cluster_ms(now), now.wall_ms)
+        asked = self._barriers.ask()
+        if asked is not None:
+            self.core.read_index(asked[0])
+        if not propose:
+            return
+        while self._own.waits:
+            self._append([own.proposal for own in self._own.take(MAX_ENTRY_BYTES)], now)
+        while self._foreign:
+            taken: list[Proposal] = []
             size = 0
-            while self._queue:
-                queued = self._queue[0]
-                needs = _size(queued.command)
-                if proposals and size + needs > MAX_ENTRY_BYTES:
-                    break
-                self._queue.popleft()
-                proposals.append(Proposal(_NOBODY, queued.command))
-                taken.append(queued)
+            while self._foreign and (not taken or size + self._foreign[0][1] <= MAX_ENTRY_BYTES):
+                proposal, needs = self._foreign.popleft()
+                taken.append(proposal)
                 size += needs
-            made = self.core.propose(EntryKind.COMMANDS, encode_proposals(proposals), self.cluster_ms(now), now.wall_ms)
-            self._pending[made.index] = taken
+                self._unapplied_bytes -= needs  # counted by entry from here on
+            self._append(taken, now)
+
+    def _append(self, proposals: list[Proposal], now: Now) -> None:
+        if proposals:
+            data = encode_proposals(proposals)
+            made = self.core.propose(EntryKind.COMMANDS, data, self.cluster_ms(now), now.wall_ms)
+            self._unapplied.append((made.index, len(data)))
+            self._unapplied_bytes += len(data)
 
     def _begin_to_lead(self, now: Now) -> None:
         """Before anything else of the term: restart the clock, and append an entry that commits all before it.
 
-        The clock begins above the newest stamp in the log, applied or not: it never goes back, and what this leader
-        stamped is told from what others did.
+        The clock begins above the newest stamp in the log, applied or not, and above what the last leader's heartbeats
+        told: it never goes back, and what this leader stamped is told from what others did.
         """
         last = self.log.entry(self.log.last) if self.log.last else None
-        newest = max(self.cluster_ms(now), last.cluster_ms + 1 if last is not None else 0)
+        newest = max(self.cluster_ms(now), self.core.cluster_ms, last.cluster_ms + 1 if last is not None else 0)
         self._clock_base, self._clock_steady = newest, now.steady_ms
         self._leads_in, self.led_since_ms = self.core.term, newest
         self.core.propose(EntryKind.NOOP, b"", newest, now.wall_ms)
 
-    # -------------------------------------------------------------------------------------------------------- apply
+    def _follow(self, effects: Effects, leader: NodeId) -> None:
+        while self._own.waits:
+            taken = self._own.take(MAX_ENTRY_BYTES)
+            if taken:
+                self._tell(effects, leader, Forward(tuple(own.proposal for own in taken)))
+        asked = self._barriers.ask()
+        if asked is not None:
+            number, barriers = asked
+            renewed = dict.fromkeys(each.path for each in barriers if each.path is not None and each.renews)
+            seen = dict.fromkeys(each.path for each in barriers if each.path is not None and not each.renews)
+            self._tell(effects, leader, AskRead(number, tuple(renewed), tuple(seen)))
+
+    def _drop_foreign(self) -> None:
+        """Not leading any more: whoever sent them gives them to the next leader."""
+        self._foreign.clear()
+        self._unapplied.clear()
+        self._unapplied_bytes = 0
+
+    # -------------------------------------------------------------------------------------------------- what is ready
+
+    def _carry_out(self, effects: Effects, ready: Ready) -> None:
+        self.log.stage(effects.batch, ready)
+        effects.events += ready.events
+        if any(isinstance(event, SteppedDown) for event in ready.events):
+            self._drop_foreign()
+        if ready.must_sync:
+            effects.must_sync = True
+            effects.ticket = ready.number
+        self._send(effects, ready.send_now)
+        if ready.send_once_durable:
+            self._parked.append((ready.number, ready.send_once_durable))
+        for token, index in ready.reads:
+            self._answer(effects, token, index)
+        for token in ready.failed_reads:
+            self._answer(effects, token, None)
+        if ready.committed:
+            self._apply(effects, ready)
+        self._compact(effects, ready)
+
+    def _answer(self, effects: Effects, token: object, index: Index | None) -> None:
+        if isinstance(token, _Remote):
+            self._tell(effects, token.sender, ReadAnswer(token.number, index))
+        else:
+            assert isinstance(token, int)
+            self._barriers.answered(token, index)
 
     def _apply(self, effects: Effects, ready: Ready) -> None:
         for entry in ready.committed:
@@ -183,21 +398,29 @@ class Group:
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(effects, entry)
         newest = ready.committed[-1]
-        self.store.finish(effects.batch, newest.index, newest.term, newest.cluster_ms)
+        self.store.finish(effects.batch, newest.index, newest.term, newest.cluster_ms, self._sessions.changes())
         self.core.applied(newest.index)
+        while self._unapplied and self._unapplied[0][0] <= newest.index:
+            self._unapplied_bytes -= self._unapplied.popleft()[1]
 
     def _apply_commands(self, effects: Effects, entry: Entry) -> None:
         stamp = Stamp(entry.cluster_ms, entry.wall_ms)
-        waiting = self._pending.pop(entry.index, None)
-        for ordinal, proposal in enumerate(decode_proposals(entry.data)):
-            applied = machine.apply(self.store, proposal.command, stamp)
+        for origin, command in map(_parts, decode_proposals(entry.data)):
+            if not self._sessions.is_new(*origin):
+                continue  # Proposed twice, by an origin that did not know; the first one was applied and answered.
+            applied = machine.apply(self.store, command, stamp)
+            self._sessions.applied(*origin, entry.index)
             self.store.stage(effects.batch, applied.writes)
             effects.wakes.extend(wake.path for wake in applied.wakes)
-            if waiting is not None:
-                effects.completions.append((waiting[ordinal].token, applied.outcome))
+            own = self._own.applied(origin[1]) if origin[0] == self.place.incarnation else None
+            if own is not None:
+                self._quiet_ticks = 0
+                effects.completions.append((own.token, applied.outcome))
 
     def _compact(self, effects: Effects, ready: Ready) -> None:
         for entry in ready.entries:
+            while self._kept and self._kept[-1][0] >= entry.index:
+                self._kept_bytes -= self._kept.pop()[1]
             self._kept.append((entry.index, len(entry.data)))
             self._kept_bytes += len(entry.data)
         if self._kept_bytes <= 2 * KEPT_LOG_BYTES:
@@ -208,7 +431,16 @@ class Group:
         self.log.compact(effects.batch, Index(min(self._kept[0][0], self.core.log.applied + 1)))
 
 
-def _size(command: Command) -> int:
+def _parts(proposal: Proposal) -> tuple[tuple[int, int], Command]:
+    return (proposal.origin.incarnation, proposal.origin.sequence), proposal.command
+
+
+def is_leader_news(effects: Effects) -> bool:
+    """Whether the leader changed in this turn."""
+    return any(isinstance(event, LeaderChanged) for event in effects.events)
+
+
+def size_of(command: Command) -> int:
     """Bytes of a command in an entry, at most: a character takes up to four, what is not counted up to 1 KiB."""
     size = 1024 + 4 * len(command.path)
     match command:

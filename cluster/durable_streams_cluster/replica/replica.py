@@ -1,8 +1,13 @@
 """One node's groups as one machine. No await, no clock, no disk: ``turn`` takes the time and returns ``Effects``."""
 
+from collections.abc import Callable
+
 from durable_streams_cluster.ids import GroupId, NodeId
+from durable_streams_cluster.raft import Settings
+from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.replica.group import Group, Now
+from durable_streams_cluster.replica.exchange import PeerMessage
+from durable_streams_cluster.replica.group import Group, Now, Place
 from durable_streams_cluster.storage.kv import KvView, WriteBatch
 from durable_streams_cluster.streams.commands import Command
 
@@ -13,12 +18,31 @@ ONLY_GROUP = GroupId(1)
 class Replica:
     """The groups of this node; today one."""
 
-    def __init__(self, node: NodeId, kv: KvView, now: Now) -> None:
-        self.group = Group(ONLY_GROUP, node, kv, now)
+    def __init__(
+        self, place: Place, kv: KvView, now: Now, *, random: Callable[[int], int], settings: Settings | None = None
+    ) -> None:
+        self.group = Group(ONLY_GROUP, place, kv, now, random=random, settings=settings)
 
     def tick(self) -> None:
-        """Time passed: elections."""
-        self.group.core.tick()
+        """Time passed: elections, heartbeats."""
+        self.group.tick()
+
+    def deliver(self, sender: NodeId, messages: list[PeerMessage]) -> None:
+        """Messages came from another node."""
+        for message in messages:
+            self.group.deliver(sender, message)
+
+    def lost(self, peer: NodeId) -> None:
+        """What was sent to ``peer`` may be lost."""
+        self.group.lost(peer)
+
+    def read(self, barrier: Barrier) -> None:
+        """Queue a read; ``written`` gives its token back when it may look."""
+        self.group.read(barrier)
+
+    def answer_read(self, sender: NodeId, number: int) -> None:
+        """What an ``Effects.asked`` asked for is done."""
+        self.group.answer_read(sender, number)
 
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
         """Queue a command; ``token`` comes back with its outcome."""
@@ -34,14 +58,24 @@ class Replica:
 
     def durable(self, ticket: int) -> None:
         """Everything handed over up to ``ticket`` is durable."""
-        self.group.core.persisted(ticket)
+        self.group.durable(ticket)
 
-    def turn(self, now: Now) -> Effects:
-        """Do everything that follows from what was noted since the last turn."""
-        effects = Effects(WriteBatch(), completions=[], wakes=[], events=[])
-        self.group.turn(effects, now)
+    def turn(self, now: Now, *, propose: bool = True) -> Effects:
+        """Do everything that follows from what was noted since the last turn.
+
+        ``propose`` is False while the disk is busy with what was proposed before: what comes in meanwhile shares an
+        entry and a sync.
+        """
+        effects = Effects(WriteBatch())
+        self.group.turn(effects, now, propose=propose)
         return effects
 
-    def written(self) -> None:
-        """The turn's batch is in the store: readers may see it."""
-        self.group.written()
+    def urgent(self) -> Effects:
+        """In place of a turn while the store takes no write: only what must not wait, and nothing to be written."""
+        effects = Effects(WriteBatch())
+        self.group.urgent(effects)
+        return effects
+
+    def written(self) -> list[object]:
+        """The turn's batch is in the store: readers may see it. Tokens of the reads that may look now."""
+        return self.group.written()

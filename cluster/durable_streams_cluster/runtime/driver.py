@@ -7,11 +7,12 @@ disk's pace makes the batches, and an idle node answers after one sync.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import (
+    ClusterError,
     OutcomeUnknown,
     Overloaded,
     ShuttingDown,
@@ -19,14 +20,19 @@ from durable_streams_cluster.errors import (
     StorageFull,
     Unavailable,
 )
+from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.replica.effects import Effects
+from durable_streams_cluster.replica.barriers import Barrier
+from durable_streams_cluster.replica.effects import Asked, Effects
+from durable_streams_cluster.replica.exchange import PeerMessage, Reason
 from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
+from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
+from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.wall import WallClock
 from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
 from durable_streams_cluster.streams.commands import Append, Command, Create
@@ -34,6 +40,8 @@ from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
+TICK_S = 0.05
+"""``raft.Settings`` counts in these."""
 STALL_RETRY_S = 0.005
 STALL_SAID_MS = 10_000
 """A disk that is too slow for what is sent stalls many times a second: said this often."""
@@ -50,8 +58,12 @@ class Driver:
         limits: Limits,
         metrics: Metrics,
         fatal: Callable[[BaseException], None],
+        transport: Transport | None = None,
     ) -> None:
         """``fatal`` is called once, with what made the node unable to go on; the process must end."""
+        self.transport: Transport = transport or Nowhere()
+        self.on_asked: Callable[[Asked], None] = lambda _: None
+        """Another node asks this leader for a read: the service sees to the streams first."""
         self.replica = replica
         self.tails = Tails()
         self.failure: BaseException | None = None
@@ -64,8 +76,11 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._disk = Disk(kv, self._loop)
         self._scheduled = False
-        self._busy = False
-        """A sync is under way, or a refused batch waits: no turn may run."""
+        self._syncing = False
+        self._flushing = False
+        """The sync under way ends with new memtables, and the store takes no write until then."""
+        self._ticket = self._durable_ticket = 0
+        """Of the newest batch that must be durable, and of the newest that is."""
         self._held: Effects | None = None
         """What the store refused for now: admission is closed until it takes it."""
         self._held_since_ms = 0
@@ -90,11 +105,38 @@ class Driver:
         return Now(steady_ms, self.wall.believe(steady_ms, self._clock.wall_ms()))
 
     async def start(self) -> None:
-        """Elect a leader and apply what the log holds; returns when reads and writes can be served."""
-        self.replica.tick()
+        """Begin: alone, elect oneself and apply what the log holds, and return when all can be served."""
         self.look()  # comes before the first sync, and so before anything is served
-        self._kick()
-        await self._led
+        if self.replica.group.alone:
+            self.replica.tick()
+            self._kick()
+            await self._led
+        else:
+            self._tick()
+
+    def _tick(self) -> None:
+        if self._closed or self.failure is not None:
+            return
+        self._loop.call_later(TICK_S, self._tick)
+        self.replica.tick()
+        self._go_on()
+
+    def deliver(self, sender: NodeId, messages: list[PeerMessage]) -> None:
+        """Messages came from another node."""
+        self.replica.deliver(sender, messages)
+        self._go_on()
+
+    def lost(self, peer: NodeId) -> None:
+        """What was sent to ``peer`` may be lost."""
+        self.replica.lost(peer)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take a turn soon; while the store takes no write, send what must not wait."""
+        if self._held is not None or self._flushing:
+            self._send(self.replica.urgent())
+        elif not self._scheduled:
+            self._kick()
 
     def propose(self, command: Command, size: int) -> asyncio.Future[Outcome]:
         """Propose a command; the future gets its replicated outcome.
@@ -125,9 +167,28 @@ class Driver:
         self._inflight_bytes += size
         self._waiting += 1
         self.replica.propose(command, (future, size), self._clock.steady_ms())
-        if not self._scheduled and not self._busy:
+        if not self._scheduled and not self._syncing:
             self._kick()
         return future
+
+    async def barrier(self, path: str | None = None, *, renews: bool = False) -> None:
+        """Return when what this node shows is as new as anything that anybody was told before the call.
+
+        Args:
+            path: the stream that is going to be read, if it has a deadline: the leader ends it first if its time is up.
+            renews: and begins its sliding window anew if not.
+
+        Raises:
+            Unavailable: no leader answers.
+
+        """
+        if self.failure is not None:
+            raise Unavailable("this node has failed and is stopping")
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.replica.read(Barrier(future, self._clock.steady_ms(), path, renews))
+        if not self._scheduled:
+            self._go_on()
+        await future
 
     def _has_room(self, command: Create | Append, size: int) -> bool:
         # Twice: everything is written as an entry of the log, and again when it is applied.
@@ -186,10 +247,10 @@ class Driver:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._busy or self._closed or self.failure is not None:
+        if self._held is not None or self._flushing or self._closed or self.failure is not None:
             return
         try:
-            self._carry_out(self.replica.turn(self.now()))
+            self._carry_out(self.replica.turn(self.now(), propose=not self._syncing))
         except Exception as error:
             self.fail(error)
         self._check_idle()
@@ -205,35 +266,61 @@ class Driver:
             self.space.spend(effects.batch.size)
         self._held = None
         self._metrics.turns += 1
-        self.replica.written()
+        for token in self.replica.written():
+            _finish(cast("asyncio.Future[None]", token))
+        self._send(effects)
+        self._answer(effects)
+        if effects.must_sync:
+            self._ticket = effects.ticket
+        if effects.more and not self._scheduled:
+            self._kick()
+        self._sync_if_due()
+        if not self._led.done() and self.replica.group.can_read:
+            self._led.set_result(None)
+
+    def _send(self, effects: Effects) -> None:
+        for to, how, payload in wire.pack(effects.outbox):
+            self.transport.send(to, payload, how)
+
+    def _answer(self, effects: Effects) -> None:
         for event in effects.events:
-            log.info("%s leads group %d in term %d", event.node, self.replica.group.id, event.term)
+            log.info("group %d: %s", self.replica.group.id, event)
         for token, outcome in effects.completions:
             future = self._released(token)
             if not future.done():
                 future.set_result(outcome)
+        for token, reason in effects.refusals:
+            _raise_in(self._released(token), _REFUSALS[reason]())
+        for asked in effects.asked:
+            self.on_asked(asked)
         if effects.wakes:
             self.tails.wake(effects.wakes)
+
+    def _sync_if_due(self) -> None:
+        """Begin a sync if something waits for one and none is under way: it covers all that was written before."""
+        if self._syncing:
+            return
         flush = self._kv.flush_due()
-        if effects.must_sync or flush:
-            self._busy = True
-            ticket, began_ns = effects.ticket, self._clock.steady_ns()
-            self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
-            if flush:
-                self.look()
-        elif effects.more:
-            self._kick()
-        if not self._led.done() and self.replica.group.can_read:
-            self._led.set_result(None)
+        if self._ticket == self._durable_ticket and not flush:
+            return
+        self._begin_sync(flush=flush)
+        if flush:
+            self.look()
+
+    def _begin_sync(self, *, flush: bool) -> None:
+        self._syncing, self._flushing = True, flush
+        ticket, began_ns = self._ticket, self._clock.steady_ns()
+        self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
 
     def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:
         if failure is not None:
             self.fail(failure)
             return
-        self._busy = False
+        self._syncing = self._flushing = False
         self._metrics.wal_syncs += 1
         self._metrics.wal_sync_seconds.observe((self._clock.steady_ns() - began_ns) / 1e9)
-        if ticket:
+        if ticket != self._durable_ticket:
+            self._durable_ticket = ticket
             self.replica.durable(ticket)
         self._turn()
 
@@ -246,7 +333,8 @@ class Driver:
 
     def _quiet(self) -> bool:
         """Whether nothing waits, and no turn or sync is due or under way."""
-        return self.failure is not None or not (self._waiting or self._busy or self._scheduled)
+        busy = self._waiting or self._syncing or self._scheduled or self._held is not None
+        return self.failure is not None or not busy
 
     def _check_idle(self) -> None:
         if self._idle is not None and not self._idle.done() and self._quiet():
@@ -260,9 +348,11 @@ class Driver:
             unknown += [token for token, _ in self._held.completions]
             self._held.completions.clear()
         for token in withdrawn:
-            _raise_in(self._released(token), Unavailable("the disk does not answer; nothing was stored"))
+            waits = token if isinstance(token, asyncio.Future) else self._released(token)
+            _raise_in(waits, Unavailable("no leader answers, or its disk does not; nothing was stored"))
         for token in unknown:
-            _raise_in(self._released(token), OutcomeUnknown("the disk does not answer; it may or may not be stored"))
+            unknown_outcome = OutcomeUnknown("no leader answers, or its disk does not; it may or may not be stored")
+            _raise_in(self._released(token), unknown_outcome)
         self._check_idle()
 
     def settle(self) -> None:
@@ -271,14 +361,13 @@ class Driver:
         Applied state needs no sync of its own; with one, the next start has nothing
         to apply again, and what is durable is on record for recovery (``storage.recovery``).
         """
-        if self._busy or self._waiting or self.failure is not None:
+        if self._syncing or self._held is not None or self._waiting or self.failure is not None:
             return
         flush = self._kv.flush_due()
         if self._settled and not flush:
             return
-        self._settled = self._busy = True
-        began_ns = self._clock.steady_ns()
-        self._disk.sync(lambda failure: self._synced(0, began_ns, failure), then_flush=flush)
+        self._settled = True
+        self._begin_sync(flush=flush)
 
     def look(self) -> None:
         """Look for faults that no call reported, and at the room on disk; nothing while a look is under way."""
@@ -313,24 +402,23 @@ class Driver:
             if now_ms - self._stall_said_ms >= STALL_SAID_MS:
                 self._stall_said_ms = now_ms
                 log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
-        self._held, self._busy = effects, True
-        if self._kv.flush_due():
-            self._disk.sync(lambda failure: self._retry(effects, failure), then_flush=True)
-        else:
-            self._loop.call_later(STALL_RETRY_S, self._retry, effects)
+        self._held = effects
+        if not self._syncing and self._kv.flush_due():
+            self._begin_sync(flush=True)
+        self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
-    def _retry(self, effects: Effects, failure: BaseException | None = None) -> None:
-        if failure is not None:
-            self.fail(failure)
+    def _retry(self, effects: Effects) -> None:
         if self._closed or self.failure is not None:
             return
-        self._busy = False
+        if self._flushing:
+            self._loop.call_later(STALL_RETRY_S, self._retry, effects)
+            return
         try:
             self._carry_out(effects)
         except Exception as error:
             self.fail(error)
             return
-        if not self._busy:
+        if self._held is None and not self._scheduled:
             self._kick()
 
     def fail(self, error: BaseException) -> None:
@@ -347,6 +435,18 @@ class Driver:
             self._fatal(self.failure)
 
 
-def _raise_in(future: asyncio.Future[Outcome], error: Exception) -> None:
+def _raise_in(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+_REFUSALS: Final[Mapping[Reason, Callable[[], ClusterError]]] = {
+    Reason.NOT_LEADER: lambda: Unavailable("no leader yet; nothing was stored"),
+    Reason.OVERLOADED: lambda: Overloaded("the leader has too much to store; nothing was stored"),
+    Reason.FULL: lambda: StorageFull(NO_ROOM),
+}

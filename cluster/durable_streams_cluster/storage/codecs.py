@@ -42,6 +42,17 @@ class Proposal(msgspec.Struct, frozen=True, array_like=True):
     command: Command
 
 
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """Which commands of one origin were applied (``replica.sessions``)."""
+
+    index: Index
+    """The log entry with its newest command: who wrote longest ago is forgotten first."""
+    newest: int
+    """The largest number applied."""
+    holes: tuple[int, ...] = ()
+    """Smaller ones that were not."""
+
+
 class AppliedState(msgspec.Struct, frozen=True, array_like=True):
     """How far a group's state has come; stored in the batch that brought it there."""
 
@@ -78,6 +89,8 @@ encode_producer: Callable[[ProducerState], bytes] = _encode
 decode_producer = _decoder_of(ProducerState, "producer state")
 encode_applied: Callable[[AppliedState], bytes] = _encode
 decode_applied = _decoder_of(AppliedState, "applied state")
+encode_session: Callable[[Session], bytes] = _encode
+decode_session = _decoder_of(Session, "session")
 encode_proposals: Callable[[list[Proposal]], bytes] = _encode
 decode_proposals = _decoder_of(list[Proposal], "commands")
 

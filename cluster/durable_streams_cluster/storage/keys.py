@@ -13,6 +13,7 @@ Family DATA:
 
 ====================================  =====================================================================
 ``G`` group:u32                       applied index and term, cluster time, counters (``codecs.AppliedState``)
+``O`` group:u32 origin:u64            which commands of an origin were applied (``codecs.Session``)
 ``L`` path 00 epoch:u32               slot:u16 id:u64; the paths in order, for listing
 ``S`` slot:u16 epoch:u32 0:u64 path   id:u64; which stream is at a path
 ``S`` slot epoch id:u64 ``M``         stream meta (``codecs.encode_meta``)
@@ -23,7 +24,7 @@ Family DATA:
 ====================================  =====================================================================
 
 ``epoch`` is the install epoch: a snapshot is written under the next one and becomes visible by a switch. Reserved:
-``O`` group origin (outcomes of sessions), ``N`` (identity of the replica), ``C`` (membership).
+``N`` (identity of the replica), ``C`` (membership).
 """
 
 import struct
@@ -86,6 +87,21 @@ def hard_state(group: int) -> bytes:
 def group_state(group: int) -> bytes:
     """Key of a group's applied state."""
     return _GROUP.pack(b"G", group)
+
+
+def session(group: int, origin: int) -> bytes:
+    """Key of what is known of an origin's commands."""
+    return _ENTRY.pack(b"O", group, origin)
+
+
+def sessions(group: int) -> tuple[bytes, bytes]:
+    """The range of the keys of all origins of a group."""
+    return session(group, 0), session(group, MAX_U64) + b"\0"
+
+
+def session_origin(key: bytes) -> int:
+    """The origin in a key; raises ``CorruptData``."""
+    return int(_unpack(_ENTRY, key, "the key of a session")[2])
 
 
 def path(slot: int, epoch: int, text: str) -> bytes:

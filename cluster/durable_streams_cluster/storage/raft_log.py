@@ -52,9 +52,14 @@ class RaftLogStore:
         """Put what ``ready`` must persist into the turn's batch."""
         if ready.hard_state is not None:
             batch.put(Family.LOG, keys.hard_state(self._group), codecs.encode_hard_state(ready.hard_state))
+        if ready.entries and ready.entries[-1].index < self.last:
+            # Another leader's entries take the place of some here, and there are fewer of them.
+            start, end = keys.entry(self._group, ready.entries[-1].index + 1), keys.entry(self._group, self.last + 1)
+            batch.delete_range(Family.LOG, start, end)
+            self.last = ready.entries[-1].index
         for entry in ready.entries:
             batch.put(Family.LOG, keys.entry(self._group, entry.index), codecs.encode_entry(entry))
-            self.last = entry.index
+            self.last = max(self.last, entry.index)
 
     def compact(self, batch: WriteBatch, keep_from: Index) -> None:
         """Drop the entries before ``keep_from``; their effect is in the state that the same log of writes holds."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.limits import KIB
 from durable_streams_cluster.storage import codecs, keys
-from durable_streams_cluster.storage.codecs import AppliedState
+from durable_streams_cluster.storage.codecs import AppliedState, Session
 from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.producers import ProducerState
@@ -212,6 +212,9 @@ class StreamReader:
         return found
 
 
+_NO_SESSIONS: Mapping[int, Session | None] = {}
+
+
 class StreamStore:
     """The turn side: what was staged since the last ``commit`` lies over ``committed``."""
 
@@ -297,8 +300,22 @@ class StreamStore:
                 case DropStream(ref, meta):
                     self._drop(batch, ref, meta)
 
-    def finish(self, batch: WriteBatch, index: int, term: int, cluster_ms: int) -> None:
+    def sessions(self) -> dict[int, Session]:
+        """By origin, as stored."""
+        start, end = keys.sessions(self._group)
+        return {
+            keys.session_origin(key): codecs.decode_session(value) for key, value in self._kv.scan(_DATA, start, end)
+        }
+
+    def finish(
+        self, batch: WriteBatch, index: int, term: int, cluster_ms: int, sessions: Mapping[int, Session | None] = _NO_SESSIONS
+    ) -> None:
         """End the turn's batch with what was deferred and how far it comes: atomic with the writes themselves."""
+        for origin, session in sessions.items():
+            if session is None:
+                batch.delete(_DATA, keys.session(self._group, origin))
+            else:
+                batch.put(_DATA, keys.session(self._group, origin), codecs.encode_session(session))
         for ref, meta in self._metas.items():
             if meta is not None:
                 batch.put(_DATA, keys.meta(ref.slot, self._epoch, ref.id), codecs.encode_meta(meta))

@@ -9,17 +9,16 @@ import logging
 import sys
 from pathlib import Path
 
-from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.replica.group import Now
-from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.storage.rocks import RocksKv
+from tests.replica.node import alone
 
 
 def probe(directory: Path) -> dict[str, object]:
     kv = RocksKv.open(directory, memory_budget=64 * MIB)
     try:
-        Replica(NodeId("n1"), kv, Now(0, 0))
+        alone(kv, Now(0, 0))
     finally:
         kv.close()
     return {"turn": kv.last_write}

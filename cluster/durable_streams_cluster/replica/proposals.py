@@ -1,0 +1,98 @@
+"""The writes that came in at this node: numbered, and given to leader after leader until they are seen in the log."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from durable_streams_cluster.storage.codecs import Origin, Proposal
+from durable_streams_cluster.streams.commands import Command
+
+
+class Own(msgspec.Struct):
+    """One of them."""
+
+    proposal: Proposal
+    token: object
+    size: int
+    """Bytes in an entry, at most."""
+    since_ms: int
+    sent: bool = False
+    """A leader may have it: whether it is in the log is not known."""
+
+
+class Proposals:
+    """By sequence number, in order."""
+
+    def __init__(self, incarnation: int) -> None:
+        """``incarnation`` names this life of this node; no other life of any node has it."""
+        self.incarnation = incarnation
+        self._last = 0
+        self._open: dict[int, Own] = {}
+        self._unsent: deque[Own] = deque()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, command: Command, token: object, size: int, now_ms: int) -> None:
+        """Take one in."""
+        self._last += 1
+        own = Own(Proposal(Origin(self.incarnation, self._last), command), token, size, now_ms)
+        self._open[self._last] = own
+        self._unsent.append(own)
+
+    def take(self, max_bytes: int) -> list[Own]:
+        """Those that no leader was given: one at least, if there is one, then up to ``max_bytes``."""
+        taken: list[Own] = []
+        size = 0
+        while self._unsent:
+            own = self._unsent[0]
+            if own.proposal.origin.sequence in self._open:
+                size += own.size
+                if taken and size > max_bytes:
+                    break
+                own.sent = True
+                taken.append(own)
+            self._unsent.popleft()
+        return taken
+
+    @property
+    def waits(self) -> bool:
+        """Whether some were not given to a leader."""
+        return bool(self._unsent)
+
+    def give_all_again(self) -> None:
+        """Another leader, or one that may not have got them: all that are not seen in the log, in order."""
+        self._unsent = deque(self._open.values())
+
+    def give_again(self, sequences: Iterable[int]) -> None:
+        """These were refused by one that does not lead. To keep the order, all behind the first are given again."""
+        first = min((each for each in sequences if each in self._open), default=None)
+        if first is not None:
+            self._unsent = deque(own for number, own in self._open.items() if number >= first)
+
+    def applied(self, sequence: int) -> Own | None:
+        """One is seen in the log; None if nobody waits for it any more."""
+        return self._open.pop(sequence, None)
+
+    def refused(self, sequences: Iterable[int]) -> Iterator[Own]:
+        """These were not proposed, and are not proposed again."""
+        for sequence in sequences:
+            own = self._open.pop(sequence, None)
+            if own is not None:
+                yield own
+
+    def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
+        """Forget those that have waited since before ``before_ms``.
+
+        Returns:
+            Tokens of those that no leader ever was given, and of those that may be in a log.
+
+        """
+        old = []
+        for sequence, own in self._open.items():
+            if own.since_ms >= before_ms:
+                break  # They came in in this order.
+            old.append(sequence)
+        given_up = [self._open.pop(sequence) for sequence in old]
+        return [own.token for own in given_up if not own.sent], [own.token for own in given_up if own.sent]

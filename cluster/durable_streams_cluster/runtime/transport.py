@@ -1,0 +1,22 @@
+"""How a node reaches the others: what the driver needs of it (``peers`` is the real one)."""
+
+from typing import Protocol
+
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.runtime.wire import Urgency
+
+
+class Transport(Protocol):
+    """Sends to other nodes; what comes from them goes to ``Driver.deliver``, what may be lost to ``Driver.lost``."""
+
+    def send(self, to: NodeId, payload: bytes, how: Urgency) -> None:
+        """Send, if that is possible now; never waits. What is not sent is told as lost."""
+        ...
+
+
+class Nowhere:
+    """For a node that is its own group."""
+
+    def send(self, to: NodeId, payload: bytes, how: Urgency) -> None:
+        """There is nobody."""
+        raise AssertionError(f"a message for {to}")

@@ -1,0 +1,110 @@
+"""What replicas tell each other, to bytes and back. Pure.
+
+A payload is a msgpack array: format, group, messages. Fields are only ever added at the end of a message, with a
+default, and a message of an unknown kind makes the whole payload unreadable: nothing is sent that others do not know.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+
+import msgspec
+
+from durable_streams_cluster.errors import CorruptData
+from durable_streams_cluster.ids import GroupId, NodeId
+from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.raft import (
+    AppendEntries,
+    Heartbeat,
+    HeartbeatReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+    entry_crc,
+)
+from durable_streams_cluster.replica.exchange import Addressed, Forward, PeerMessage
+
+FORMAT = 1
+PAYLOAD_BYTES = MIB
+"""Messages to one peer share a payload up to about this size; a larger message travels alone."""
+
+
+class Urgency(IntEnum):
+    """What must not wait behind what."""
+
+    FIRST = 0
+    """Heartbeats and votes: late ones cost a leader."""
+    IN_ORDER = 1
+
+
+class Packet(msgspec.Struct, frozen=True, array_like=True):
+    """What a payload holds."""
+
+    format: int
+    group: GroupId
+    messages: list[PeerMessage]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Packet)
+
+
+def pack(outbox: Iterable[Addressed]) -> Iterator[tuple[NodeId, Urgency, bytes]]:
+    """Payloads for what is to be sent; to one peer in this order, what goes first apart."""
+    waiting: dict[tuple[NodeId, Urgency, GroupId], tuple[list[PeerMessage], int]] = {}
+    for to, group, message in ((each.to, each.group, each.message) for each in outbox):
+        key = (to, urgency(message), group)
+        size = size_of(message)
+        messages, total = waiting.get(key, ([], 0))
+        if messages and total + size > PAYLOAD_BYTES:
+            yield _payload(key, messages)
+            messages, total = [], 0
+        messages.append(message)
+        waiting[key] = messages, total + size
+    for key, (messages, _) in waiting.items():
+        yield _payload(key, messages)
+
+
+def _payload(key: tuple[NodeId, Urgency, GroupId], messages: list[PeerMessage]) -> tuple[NodeId, Urgency, bytes]:
+    to, how, group = key
+    return to, how, _encoder.encode(Packet(FORMAT, group, messages))
+
+
+def unpack(payload: bytes) -> Packet:
+    """The messages of a payload, every entry of the log checked against its checksum.
+
+    Raises:
+        CorruptData: it is none that this build knows, or an entry was changed on its way.
+
+    """
+    try:
+        packet = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CorruptData(f"a message of another node cannot be read: {error}") from error
+    if packet.format != FORMAT:
+        raise CorruptData(f"a message of another node has format {packet.format}, this build knows {FORMAT}")
+    for message in packet.messages:
+        if isinstance(message, AppendEntries):
+            for entry in message.entries:
+                if entry_crc(packet.group, entry) != entry.crc:
+                    raise CorruptData(f"log entry {entry.index} of another node does not match its checksum")
+    return packet
+
+
+def urgency(message: PeerMessage) -> Urgency:
+    """How urgent a message is."""
+    match message:
+        case Heartbeat() | HeartbeatReply() | RequestVote() | VoteReply() | TimeoutNow():
+            return Urgency.FIRST
+        case _:
+            return Urgency.IN_ORDER
+
+
+def size_of(message: PeerMessage) -> int:
+    """Bytes of a message, about."""
+    match message:
+        case AppendEntries():
+            return 100 + sum(len(entry.data) + 100 for entry in message.entries)
+        case Forward():
+            return 100 + sum(len(getattr(each.command, "body", b"")) + 200 for each in message.proposals)
+        case _:
+            return 200
