@@ -32,7 +32,7 @@ class UnreadableKv(StallingKv):
         return super().scan(family, start, end, reverse=reverse)
 
 
-@pytest.mark.parametrize("operation", ["read", "head", "append"])
+@pytest.mark.parametrize("operation", ["read", "head"])
 def test_a_store_that_cannot_be_read_ends_the_node_and_its_words_stay_inside(operation: str) -> None:
     async def main() -> None:
         world = await started(UnreadableKv())
@@ -40,12 +40,24 @@ def test_a_store_that_cannot_be_read_ends_the_node_and_its_words_stay_inside(ope
         asked = {
             "read": lambda: world.streams.read("s", From.START),
             "head": lambda: world.streams.head("s"),
-            "append": lambda: world.streams.append(append("s")),
         }[operation]
         with pytest.raises(Unavailable) as refused:
             await asked()
         assert "checksum" not in str(refused.value)
         assert len(world.fatal) == 1
+
+    simulate(main)
+
+
+def test_a_write_that_meets_a_store_that_cannot_be_read_is_not_answered() -> None:
+    async def main() -> None:
+        world = await started(UnreadableKv())
+        world.kv.broken = True
+        appended = asyncio.ensure_future(world.streams.append(append("s")))
+        await settle()
+        assert len(world.fatal) == 1
+        assert not appended.done(), "nobody may be told that it was not stored: it may be in the log"
+        appended.cancel()
 
     simulate(main)
 

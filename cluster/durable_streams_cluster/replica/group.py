@@ -34,7 +34,7 @@ from durable_streams_cluster.replica.exchange import (
 )
 from durable_streams_cluster.replica.proposals import Proposals
 from durable_streams_cluster.replica.sessions import Sessions
-from durable_streams_cluster.storage.codecs import Proposal, decode_proposals, encode_proposals
+from durable_streams_cluster.storage.codecs import Origin, Proposal, decode_proposals, encode_proposals
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
@@ -48,6 +48,9 @@ KEPT_LOG_BYTES = 16 * MIB
 GIVE_AGAIN_TICKS = 60
 """If for so long nothing of what waits here was answered, all of it is given to the leader once more. Connections that
 break are noticed sooner; this is for what a peer dropped."""
+
+
+NOBODY = Origin()
 
 
 class Now(NamedTuple):
@@ -105,6 +108,8 @@ class Group:
         """Cluster time at which this node began to lead."""
         self.refuses: Callable[[Command], Reason | None] = lambda _: None
         """Whether a command of another node is not taken now, for want of room or because the store is behind."""
+        self.prepare: Callable[[Command], tuple[Command, ...]] = lambda command: (command,)
+        """What a leader puts into the log for a command: before it the end of a stream whose time is up."""
         self._sessions = Sessions(self.store.sessions())
         self._own = Proposals(place.incarnation)
         self._foreign: deque[tuple[Proposal, int]] = deque()
@@ -261,7 +266,9 @@ class Group:
                 else:
                     effects.refusals += [(own.token, reason) for own in self._own.refused(sequences)]
             case AskRead(number, renewed, seen):
-                if self.core.role is Role.LEADER:
+                if self.core.role is Role.LEADER and not renewed and not seen:
+                    self.answer_read(sender, number)
+                elif self.core.role is Role.LEADER:
                     effects.asked.append(Asked(sender, number, renewed, seen))
                 else:
                     self._tell(effects, sender, ReadAnswer(number, None))
@@ -325,7 +332,12 @@ class Group:
 
     def _append(self, proposals: list[Proposal], now: Now) -> None:
         if proposals:
-            data = encode_proposals(proposals)
+            prepared: list[Proposal] = []
+            for origin, command in ((each.origin, each.command) for each in proposals):
+                *before, stamped = self.prepare(command)
+                prepared += [Proposal(NOBODY, each) for each in before]
+                prepared.append(Proposal(origin, stamped))
+            data = encode_proposals(prepared)
             made = self.core.propose(EntryKind.COMMANDS, data, self.cluster_ms(now), now.wall_ms)
             self._unapplied.append((made.index, len(data)))
             self._unapplied_bytes += len(data)

@@ -131,6 +131,11 @@ class Driver:
         self.replica.lost(peer)
         self._go_on()
 
+    def answer_read(self, asked: Asked) -> None:
+        """What ``on_asked`` was asked for is done."""
+        self.replica.answer_read(asked.sender, asked.number)
+        self._go_on()
+
     def _go_on(self) -> None:
         """Take a turn soon; while the store takes no write, send what must not wait."""
         if self._held is not None or self._flushing:

@@ -84,7 +84,7 @@ class Jobs:
 
     def _settle(self, entry: Due) -> asyncio.Future[Outcome] | None:
         """End the stream, or move its entry to the deadline it has now; None when neither is possible yet."""
-        ended = self._streams.expire_if_due(entry.path)
+        ended = self._streams.lifetimes.expire_if_due(entry.path)
         if ended is not None:
             return ended
         meta = self._driver.replica.group.store.committed.meta(entry.ref)

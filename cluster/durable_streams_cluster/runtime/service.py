@@ -4,24 +4,20 @@ import asyncio
 from collections.abc import Generator
 from typing import Self
 
-from msgspec.structs import replace
-
 from durable_streams_cluster.api import BadOffset, From, Listed, OffsetGone, Page, ReadRejected
-from durable_streams_cluster.errors import Overloaded, StorageError, Unavailable
+from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.lifetimes import Lifetimes
 from durable_streams_cluster.runtime.pages import PageCache, PageKey
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES, Retention
-from durable_streams_cluster.streams import lifetime, reading
-from durable_streams_cluster.streams.commands import Append, Create, Delete, Expire, Touch
+from durable_streams_cluster.streams import reading
+from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import MAX_PART, Offset
 from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
-
-SETTLING_MS = 2_000
-"""A new leader expires nothing for this long (DESIGN: Time)."""
 
 PAGE_CACHE_BYTES = 16 * MIB
 
@@ -44,68 +40,41 @@ class LocalStreams:
     def __init__(self, driver: Driver, limits: Limits, policies: Policies | None = None) -> None:
         self._driver = driver
         self._limits = limits
-        self._policies = policies or Policies({})
-        self.retention = Retention(driver, self._policies)
+        policies = policies or Policies({})
+        self.retention = Retention(driver, policies)
+        self.lifetimes = Lifetimes(driver, policies)
         self._group = driver.replica.group
         self._view = self._group.store.committed
         self._pages = PageCache(PAGE_CACHE_BYTES)
         self._making: dict[PageKey, asyncio.Future[Page]] = {}
         self._makers = asyncio.Semaphore(MAKERS)
-        self._renewed: dict[StreamRef, int] = {}
-        """Reads of streams with a TTL since their last recorded touch: cluster time (ms). Only the leader's memory."""
 
     # ------------------------------------------------------------------------------------------------------- writes
 
     async def create(self, command: Create) -> Outcome:
         """See ``api.Streams``."""
-        self._expire_first(command.path)
-        if command.fork is not None:
-            self._expire_first(command.fork.source)
-        if self._policies:
-            policy = self._policies.of(command.path)
-            command = replace(command, default_ttl_s=policy.ttl_s, max_bytes=policy.max_bytes)
         return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
 
     async def append(self, command: Append) -> Outcome:
         """See ``api.Streams``."""
-        self._expire_first(command.path)
         outcome = await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
         self.retention.grew(command.path)
         return outcome
 
     async def delete(self, command: Delete) -> Outcome:
         """See ``api.Streams``."""
-        self._expire_first(command.path)
         ref = self._view.find(command.path)
         outcome = await self._driver.propose(command, COMMAND_BYTES)
         if ref is not None:
-            self._renewed.pop(ref, None)
+            self.lifetimes.forget(ref)
         return outcome
-
-    def expire_if_due(self, path: str) -> asyncio.Future[Outcome] | None:
-        """Propose the end of the stream at ``path`` when its time is up; None when it is not."""
-        try:
-            ref = self._view.find(path)
-            meta = self._view.meta(ref) if ref is not None else None
-        except StorageError as error:
-            raise self._failed(error) from error
-        if ref is None or meta is None or meta.deleted or not self._is_due(ref, meta):
-            return None
-        self._renewed.pop(ref, None)
-        return self._driver.propose(Expire(path, ref.id, meta.touched_at), COMMAND_BYTES)
-
-    def _expire_first(self, path: str) -> None:
-        # The log keeps the order, so the command that follows finds the stream gone; nobody need wait in between.
-        ended = self.expire_if_due(path)
-        if ended is not None:
-            ended.add_done_callback(_heard)
 
     # -------------------------------------------------------------------------------------------------------- reads
 
     async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
         """See ``api.Streams``."""
         try:
-            found = await self._living(path)
+            found = await self.lifetimes.living(path)
         except StorageError as error:
             raise self._failed(error) from error
         return found[1] if isinstance(found, tuple) else found
@@ -117,15 +86,21 @@ class LocalStreams:
         except StorageError as error:
             raise self._failed(error) from error
 
+    async def _fresh(self) -> None:
+        if self._group.alone:
+            self.lifetimes.check_leads()
+        else:
+            await self._driver.barrier()
+
     async def _list(self, prefix: str, after: str, limit: int) -> list[Listed]:
+        await self._fresh()
         found: list[Listed] = []
         while len(found) < limit:
-            self._check_serving()
             paths = self._view.paths(prefix, after, min(limit - len(found), LIST_SLICE))
             for path in paths:
                 ref = self._view.find(path)
                 meta = self._view.meta(ref) if ref is not None else None
-                if ref is not None and meta is not None and not meta.deleted and not self._is_due(ref, meta):
+                if ref is not None and meta is not None and not meta.deleted and not self.lifetimes.is_due(ref, meta):
                     found.append(_listed(meta))
             if not paths:
                 break
@@ -146,9 +121,7 @@ class LocalStreams:
         return Unavailable("this node has failed and is stopping")
 
     async def _read(self, path: str, at: Offset | From, max_bytes: int) -> Page | ReadRejected:
-        found = await self._living(path)
-        if isinstance(found, tuple) and found[1].ttl_s is not None and await self._renew(path, *found):
-            found = await self._living(path)
+        found = await self.lifetimes.living(path, renews=True)
         if not isinstance(found, tuple):
             return found
         ref, meta = found
@@ -232,63 +205,6 @@ class LocalStreams:
             return False
         return next(reading.records(self._view, ref, meta, at.position - 1)).body.endswith(b"\r")
 
-    async def _living(self, path: str) -> tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted:
-        self._check_serving()
-        ref = self._view.find(path)
-        meta = self._view.meta(ref) if ref is not None else None
-        if meta is not None and (meta.ttl_s is not None or meta.expires_at_ms is not None):
-            ended = self.expire_if_due(path)
-            if ended is not None:
-                await ended
-                ref = self._view.find(path)
-                meta = self._view.meta(ref) if ref is not None else None
-        if ref is None or meta is None:
-            return NotFound()
-        return SoftDeleted() if meta.deleted else (ref, meta)
-
-    def _check_serving(self) -> None:
-        # A linearizable read (thesis 6.4): this node leads and has applied an entry of its own term. In a group of
-        # one no other leader can exist; an operation is answered only after its effect is in the committed view.
-        if self._driver.failure is not None:
-            raise Unavailable("this node has failed and is stopping")
-        if not self._group.can_read:
-            raise Unavailable("no leader yet")
-
-    # ----------------------------------------------------------------------------------------------------- lifetime
-
-    def _is_due(self, ref: StreamRef, meta: StreamMeta) -> bool:
-        now = self._driver.now()
-        cluster_ms = self._group.cluster_ms(now)
-        led_since = self._group.led_since_ms
-        if cluster_ms - led_since < SETTLING_MS and meta.touched_at < led_since:
-            return False
-        touched_at = self._renewed.get(ref, 0)
-        return lifetime.due(
-            meta, touched_at, cluster_ms, now.wall_ms, slack=max(touched_at, meta.touched_at) < led_since
-        )
-
-    async def _renew(self, path: str, ref: StreamRef, meta: StreamMeta) -> bool:
-        """Reading restarts the window. A touch is recorded (replicated) once the recorded one is a tenth of it old.
-
-        Returns:
-            Whether that took a wait: what was read of the stream before may be different now.
-
-        """
-        cluster_ms = self._group.cluster_ms(self._driver.now())
-        if cluster_ms - meta.touched_at < lifetime.coalesce_ms(meta):
-            self._renewed[ref] = cluster_ms
-            return False
-        try:
-            touched = self._driver.propose(Touch(path, ref.id), COMMAND_BYTES)
-        except Overloaded:
-            self._renewed[ref] = cluster_ms  # recorded by a later read; what is stored is still read meanwhile
-            return False
-        await touched
-        # Only now: had it failed, earlier reads would have lost their renewal with it.
-        if self._renewed.get(ref, 0) <= cluster_ms:
-            self._renewed.pop(ref, None)
-        return True
-
 
 def _listed(meta: StreamMeta) -> Listed:
     return Listed(
@@ -344,11 +260,6 @@ class LocalWatch:
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _heard(future: asyncio.Future[Outcome]) -> None:
-    if not future.cancelled():
-        future.exception()
 
 
 def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:

@@ -308,7 +308,12 @@ class StreamStore:
         }
 
     def finish(
-        self, batch: WriteBatch, index: int, term: int, cluster_ms: int, sessions: Mapping[int, Session | None] = _NO_SESSIONS
+        self,
+        batch: WriteBatch,
+        index: int,
+        term: int,
+        cluster_ms: int,
+        sessions: Mapping[int, Session | None] = _NO_SESSIONS,
     ) -> None:
         """End the turn's batch with what was deferred and how far it comes: atomic with the writes themselves."""
         for origin, session in sessions.items():
