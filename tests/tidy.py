@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "observe": (*BASE, "clock", "config"),
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
-    "runtime": (*BASE, "clock", "config", "policies", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
+    "runtime": (*BASE, "settings", "clock", "config", "policies", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
     "gateway": (*BASE, "clock", "config", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "node": ("*",),
