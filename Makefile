@@ -44,9 +44,10 @@ test: preflight dev lint types unit conformance clients packaging-quick ## every
 test-system: dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
 	$(PYTEST) tests/system $(ARGS)
 
-lint: dev ## ruff: rules and format
+lint: dev ## ruff: rules and format; and that generated code is what proto/ says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python proto/generate.py --check
 
 types: dev ## mypy, strict
 	$(BIN)/mypy

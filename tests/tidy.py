@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "observe": (*BASE, "clock", "config"),
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
-    "runtime": (*BASE, "clock", "config", "policies", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
+    "runtime": (*BASE, "settings", "clock", "config", "policies", "raft", "streams", "api", "storage", "replica", "observe", PROTO),
     "gateway": (*BASE, "clock", "config", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "node": ("*",),
@@ -45,7 +45,7 @@ PURE = re.compile(
     rf"""{CLUSTER}\.(
         ids | limits | errors | settings | policies | config | (raft|streams|replica)(\..+)?
         | storage\.(keys|kv|memory|codecs|stream_store|raft_log)
-        | runtime\.(wire|grpc_status)
+        | runtime\.(wire|grpc_status|outbox|greeting)
         | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )
         | {CLIENT}\._(?!_).+""",
@@ -64,6 +64,7 @@ DOORS = {
     "time": r".*\.clock",
     "rocksdict": rf"{CLUSTER}\.storage\.rocks\w*",
     "uvicorn": rf"{CLUSTER}\.gateway\.(serve|connection|exchange|shared)",
+    "grpc": rf"{CLUSTER}\.runtime\.(peers|grpc_\w+)|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
 }
 CLI = re.compile(r".*\.cli(\..*|_\w+)?")
 PROCESS_WORLD = {"sys.argv", "os.environ", "os.getenv", "os.environb"}

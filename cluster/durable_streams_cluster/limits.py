@@ -90,6 +90,15 @@ OPS_CONNECTIONS = 64
 MIN_CONNECTIONS = 64
 """A node that may not accept so many is not worth starting."""
 
+MAX_PEERS = 16
+"""Other nodes of a cluster."""
+
+PEER_STREAMS = 2
+"""That each node opens to each peer (Raft, bulk), each on a connection of its own."""
+
+PEER_CONNECTIONS = 2 * PEER_STREAMS * MAX_PEERS
+"""To the peer listener. Twice what the peers need: one that comes back may do so before its last one is known dead."""
+
 
 def max_lingering(connections: int) -> int:
     """How many connections that were refused may stay until they have read it, of a listener with so many others."""
@@ -204,10 +213,11 @@ class FilePlan:
     connections: int
 
     @classmethod
-    def wanted(cls, connections: int, *, in_memory: bool) -> "FilePlan":
-        """The plan in which ``connections`` fit."""
+    def wanted(cls, connections: int, *, in_memory: bool, peers: int = 0) -> "FilePlan":
+        """The plan in which ``connections`` fit, of a node with so many ``peers``."""
         store = 0 if in_memory else STORE_OPEN_FILES
-        return cls(store + OTHER_OPEN_FILES + OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS), connections)
+        between = PEER_CONNECTIONS + PEER_STREAMS * peers if peers else 0
+        return cls(store + between + OTHER_OPEN_FILES + OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS), connections)
 
     def within(self, files: int) -> "FilePlan":
         """The same with so many connections, none perhaps, as fit into ``files``."""
@@ -226,3 +236,53 @@ class FilePlan:
         # the turn after the next.
         assert 2 * 2 * 2 * ACCEPT_BATCH <= OTHER_OPEN_FILES // 2, "connections must not take what the store is left"
         assert self.connections >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLimits:
+    """What the transport between nodes holds and carries. Sizes in bytes, times in seconds.
+
+    Sizes of messages are constants of the version, not settings: a node must be able to take what any other may send.
+    """
+
+    envelope_bytes: int = MIB
+    """Payloads travel together up to this size; a larger one alone."""
+    urgent_bytes: int = 64 * KIB
+    """The same for an envelope that has heartbeats: they must not wait until a long one arrived."""
+    envelope_payloads: int = 512
+    """Payloads in one envelope: the receiver handles them without a break, some microseconds each."""
+    heartbeats: int = 8
+    """Heartbeats that wait; an older one says nothing that a newer one does not."""
+    heartbeat_bytes: int = 8 * KIB
+    """One heartbeat."""
+    raft_payload_bytes: int = 2 * MIB
+    """One payload of the Raft stream: an entry of ``MAX_ENTRY_BYTES`` and what is around it."""
+    bulk_payload_bytes: int = MAX_APPEND_BYTES + MIB
+    """One payload of the bulk stream: the largest append, which is an entry alone, and what is around it."""
+    raft_queue_bytes: int = 8 * MIB
+    bulk_queue_bytes: int = 8 * MIB
+    """What waits for one peer; a larger payload is taken when nothing else waits."""
+    queue_payloads: int = 8192
+    """Payloads that wait, of either stream."""
+    greeting_timeout_s: float = 2.0
+    """From dialing until the peer accepted the stream."""
+    keepalive_s: float = 1.0
+    keepalive_timeout_s: float = 1.5
+    """A connection is asked for a sign of life after so long without one, and ends when none comes within the other."""
+    first_backoff_s: float = 0.05
+    last_backoff_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        assert self.heartbeats * self.heartbeat_bytes <= self.urgent_bytes <= self.envelope_bytes
+        assert self.heartbeats <= self.envelope_payloads <= self.queue_payloads
+        assert self.raft_payload_bytes >= MAX_ENTRY_BYTES + 64 * KIB, "an entry must fit, with what is around it"
+        assert self.bulk_payload_bytes >= MAX_APPEND_BYTES + 64 * KIB, "a large append must fit"
+        assert self.envelope_bytes <= self.raft_payload_bytes <= self.bulk_payload_bytes
+        assert min(self.raft_queue_bytes, self.bulk_queue_bytes) >= 2 * self.envelope_bytes, "one goes, one gathers"
+        assert self.keepalive_s + self.keepalive_timeout_s <= 3.0, "noticed before live reads are cut off"
+        assert 0 < self.first_backoff_s <= self.last_backoff_s <= 1.0, "a peer that is back is dialed within a second"
+
+    @property
+    def message_bytes(self) -> int:
+        """The largest gRPC message: an envelope, with the tag and length of each payload."""
+        return max(self.bulk_payload_bytes, self.envelope_bytes) + 16 * self.envelope_payloads

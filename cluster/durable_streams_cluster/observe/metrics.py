@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -24,6 +24,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from durable_streams_cluster import __version__
+from durable_streams_cluster.ids import NodeId
 
 PREFIX = "durable_streams_"
 
@@ -80,6 +81,27 @@ class Connections(Protocol):
         ...
 
 
+class PeerFigures(NamedTuple):
+    """What is read of one stream to a peer at scrape time."""
+
+    connected: int
+    queued_bytes: int
+    sent_bytes: int
+    sent_payloads: int
+    dropped_payloads: int
+
+
+PEER_GAUGES: Mapping[str, str] = {
+    "connected": "Whether this stream to the peer is open.",
+    "queued_bytes": "Bytes that wait to be sent to the peer.",
+}
+PEER_COUNTERS: Mapping[str, str] = {
+    "sent_bytes": "Bytes of payloads sent to the peer.",
+    "sent_payloads": "Payloads sent to the peer.",
+    "dropped_payloads": "Payloads that were to be sent to the peer and were not.",
+}
+
+
 class Metrics:
     """All series. Made once by ``node`` and handed out; the attributes are counted up where things happen."""
 
@@ -102,6 +124,11 @@ class Metrics:
         """Room on the disk in bytes, and whether appends are refused for lack of it, by name."""
         self.servers: dict[str, Connections] = {}
         """HTTP servers by listener name, for their connections."""
+        self.peers: Callable[[], Mapping[tuple[str, str], PeerFigures]] = dict
+        """Streams to peers, by peer and stream."""
+        self.peer_received_bytes: Mapping[NodeId, int] = {}
+        self.peer_rejected: Mapping[str, int] = {}
+        """Streams of would-be peers that were refused, by reason."""
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(_Collector(self))
 
@@ -146,6 +173,19 @@ class _Collector(Collector):
         for name, number in sorted(metrics.disk().items()):
             yield _gauge(f"disk_{name}", DISK_HELP[name], [((), number)])
         yield from self._servers()
+        yield from self._peers()
+
+    def _peers(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        peers = sorted(metrics.peers().items())
+        for names, family in ((PEER_GAUGES, _gauge), (PEER_COUNTERS, _counter)):
+            for name, help_text in names.items():
+                samples = [(key, int(getattr(figures, name))) for key, figures in peers]
+                yield family(f"peer_{name}", help_text, samples, ["peer", "stream"])
+        received = [((node,), number) for node, number in sorted(metrics.peer_received_bytes.items())]
+        yield _counter("peer_received_bytes", "Bytes of payloads received from the peer.", received, ["peer"])
+        rejected = [((reason,), number) for reason, number in sorted(metrics.peer_rejected.items())]
+        yield _counter("peer_rejected", "Streams refused to who is no peer of ours, by reason.", rejected, ["reason"])
 
     def _servers(self) -> Iterator[Metric]:
         servers = sorted(self._metrics.servers.items())

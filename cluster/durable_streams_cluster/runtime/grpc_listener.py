@@ -1,0 +1,163 @@
+"""The peer listener: takes the streams that peers open, believes none before it was judged, and hands payloads on."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection
+
+import grpc
+from grpc.aio import ServicerContext
+
+from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.limits import PEER_CONNECTIONS, PeerLimits
+from durable_streams_cluster.runtime.greeting import Accept, Identity, Refused, introduce, judge_dialer
+from durable_streams_cluster.runtime.grpc_options import listening
+from durable_streams_cluster.runtime.outbox import Lane
+from durable_streams_cluster.settings import Address
+from durable_streams_proto.v1.peer_pb2 import Acknowledgement, Envelope
+from durable_streams_proto.v1.peer_pb2_grpc import PeersServicer, add_PeersServicer_to_server
+
+log = logging.getLogger(__name__)
+
+OnPayload = Callable[[NodeId, int, bytes], None]
+"""Sender, its incarnation, payload. Called on the loop, in the order of each stream; must neither wait nor raise."""
+
+_Context = ServicerContext[Envelope, Acknowledgement]
+
+
+class Listener:
+    """Serves ``Peers``. Nothing is queued here: the next envelope is read when the last one was handed on."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        address: Address,
+        known: Collection[NodeId],
+        accept: Accept,
+        on_payload: OnPayload,
+        limits: PeerLimits,
+    ) -> None:
+        self._identity = identity
+        self._address = address
+        self._known = known
+        self._accept = accept
+        self._on_payload = on_payload
+        self._limits = limits
+        self._server: grpc.aio.Server | None = None
+        self._streams: dict[tuple[NodeId, Lane], object] = {}
+        self._complained: dict[str, str] = {}
+        self.port = address.port
+        """The port asked for; after :meth:`start`, the real one."""
+        self.rejected: Counter[str] = Counter()
+        """Streams that were refused, by reason."""
+        self.received_bytes: defaultdict[NodeId, int] = defaultdict(int)
+        """Of payloads, by sender."""
+
+    @property
+    def senders(self) -> set[NodeId]:
+        """Peers whose Raft stream is open here."""
+        return {node for node, lane in self._streams if lane is Lane.RAFT}
+
+    async def start(self) -> None:
+        """Bind and serve. Raises ConfigError when the address cannot be had."""
+        server = grpc.aio.server(options=listening(self._limits), maximum_concurrent_rpcs=PEER_CONNECTIONS)
+        add_PeersServicer_to_server(_Service(self._receive), server)
+        self.port = await _bind(server, self._address)
+        self._server = server
+        await server.start()
+
+    async def stop(self) -> None:
+        """Close the port and every stream; nothing is handed on afterwards."""
+        self._streams.clear()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    async def _receive(self, lane: Lane, context: _Context) -> None:
+        try:
+            sender = judge_dialer(self._identity, self._known, self._accept, context.invocation_metadata() or ())
+        except Refused as refusal:
+            self._complain(_host(context), refusal)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
+        key, stream = (sender.node, lane), object()
+        # The newest stream is the one: that of a peer which lost its connection may be older than our knowing of it.
+        self._streams[key] = stream
+        self._complained.pop(_host(context), None)
+        try:
+            await context.send_initial_metadata(introduce(self._identity))
+            await self._hand_on(key, stream, sender, context)
+        finally:
+            if self._streams.get(key) is stream:
+                del self._streams[key]
+
+    async def _hand_on(self, key: tuple[NodeId, Lane], stream: object, sender: Identity, context: _Context) -> None:
+        while True:
+            envelope: object = await context.read()
+            if not isinstance(envelope, Envelope) or self._streams.get(key) is not stream:
+                return
+            for payload in envelope.payloads:
+                self.received_bytes[sender.node] += len(payload)
+                self._on_payload(sender.node, sender.incarnation, payload)
+
+    def _complain(self, host: str, refusal: Refused) -> None:
+        """Count a refusal, and say so once: whoever it is tries again every second."""
+        self.rejected[refusal.reason.value] += 1
+        if self._complained.get(host) == str(refusal):
+            return
+        if len(self._complained) >= PEER_CONNECTIONS:
+            self._complained.clear()
+        self._complained[host] = str(refusal)
+        log.warning("refused a peer from %s: %s", host, refusal)
+
+
+class _Service(PeersServicer):
+    """The generated service, as coroutines that read until the end."""
+
+    def __init__(self, receive: Callable[[Lane, _Context], Awaitable[None]]) -> None:
+        self._receive = receive
+
+    async def Raft(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
+        await self._receive(Lane.RAFT, context)
+
+    async def Bulk(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
+        await self._receive(Lane.BULK, context)
+
+
+def _host(context: _Context) -> str:
+    """Where the dialer is, without its port."""
+    return context.peer().rpartition(":")[0]
+
+
+async def _bind(server: grpc.aio.Server, address: Address) -> int:
+    """Open a port on each address that the host stands for: gRPC is content when it gets one of them."""
+    port = address.port
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, port, type=socket.SOCK_STREAM)
+        bound = 0
+        # IPv4 first, so that port 0 is picked there and then tried for the others.
+        for family, _, _, _, at in sorted(set(found), key=lambda info: info[0]):
+            try:
+                _try(family, at[0], port)
+            except OSError as error:
+                if bound and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # localhost is also ::1 in /etc/hosts of machines without IPv6.
+                raise
+            port = server.add_insecure_port(str(Address(str(at[0]), port)))
+            bound += 1
+    except (OSError, RuntimeError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.EADDRINUSE
+        reason = "the address is in use" if number == errno.EADDRINUSE else str(error)
+        raise ConfigError(f"peer: cannot listen on {address}: {reason}") from error
+    return port
+
+
+def _try(family: int, host: object, port: int) -> None:
+    """Bind and let go: gRPC writes to standard error what is wrong, and raises without saying it."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((host, port))

@@ -1,0 +1,65 @@
+"""How gRPC is set up between nodes: every value that is not its default, and why.
+
+Not set here but relied on: C-core reads and answers pings on threads of its own, so a node whose event loop is late is
+not taken for dead; and it forks nothing, and nothing may fork a process that has its threads (programs are spawned).
+"""
+
+from durable_streams_cluster.limits import KIB, MIB, PEER_CONNECTIONS, PeerLimits
+
+Options = list[tuple[str, int]]
+
+
+def common(limits: PeerLimits) -> Options:
+    """Of both ends."""
+    return [
+        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_metadata_size", 8 * KIB),
+        ("grpc.absolute_max_metadata_size", 16 * KIB),
+        # A process that stopped, or a cable that was pulled, is noticed within the sum. It bounds TCP's retries as well
+        # (C-core sets TCP_USER_TIMEOUT to the second).
+        ("grpc.keepalive_time_ms", int(limits.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Else pings stop after the second one without data.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def dialing(limits: PeerLimits) -> Options:
+    """Of a channel, which lives for one attempt and one stream: its successor asks DNS anew."""
+    return [
+        *common(limits),
+        # Acknowledgements.
+        ("grpc.max_receive_message_length", 64 * KIB),
+        # Else channels to one address share one connection, and its fate, with each other and with the attempt before.
+        ("grpc.use_local_subchannel_pool", 1),
+        # HTTP_PROXY and its like are for the world outside.
+        ("grpc.enable_http_proxy", 0),
+        # A stream that broke is not opened again behind our back; and DNS has no say in how.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        # How long one TCP connection may take; the name promises something else.
+        ("grpc.min_reconnect_backoff_ms", int(limits.greeting_timeout_s * 1000)),
+    ]
+
+
+def listening(limits: PeerLimits) -> Options:
+    """Of the peer listener."""
+    return [
+        *common(limits),
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        # On by default: a second process would get half of the connections to the same port instead of an error.
+        ("grpc.so_reuseport", 0),
+        # The other end's keepalive is a good sign. By default a ping within five minutes of the last is a strike, and
+        # the third ends the connection with ENHANCE_YOUR_CALM, upon which dialers double their interval.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(limits.keepalive_s * 1000) // 10),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.max_concurrent_streams", 2),
+        ("grpc.max_allowed_incoming_connections", PEER_CONNECTIONS),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.max_connection_idle_ms", 30_000),
+        # What a dialer may have under way before we took it. Left alone it is sized by measured bandwidth, up to many
+        # megabytes, which a heartbeat then stands behind.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", MIB),
+    ]

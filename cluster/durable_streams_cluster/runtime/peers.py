@@ -1,0 +1,187 @@
+"""Transport between nodes: carries opaque payloads to each peer, in order, without ever making the sender wait.
+
+Each node dials each peer twice (``grpc_dialer``) and takes what its peers open (``grpc_listener``). What the caller may
+rely on:
+
+* Payloads of one kind that arrive, arrive in the order sent, each at most once, from the incarnation that is named.
+* Nothing says that a payload arrived. After ``on_lost`` anything sent before may be gone: that of a stream that broke,
+  or of a queue that ran full. While no stream is open, ``send`` answers False: what is old when the peer comes back
+  would only be in the way.
+* Memory is bounded whatever a peer does (``PeerLimits``): by the queues here, one envelope under way for each stream,
+  and the windows of HTTP/2 and TCP.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.limits import MAX_PEERS, PeerLimits
+from durable_streams_cluster.observe.metrics import Metrics, PeerFigures
+from durable_streams_cluster.runtime.greeting import Accept, FirstIncarnation, Identity
+from durable_streams_cluster.runtime.grpc_dialer import Backoff, Dialer, Dialing
+from durable_streams_cluster.runtime.grpc_listener import Listener, OnPayload
+from durable_streams_cluster.runtime.outbox import Kind, Lane
+from durable_streams_cluster.settings import Address
+
+__all__ = [
+    "Accept",
+    "Backoff",
+    "FirstIncarnation",
+    "Handlers",
+    "Identity",
+    "Kind",
+    "Lane",
+    "LaneStatus",
+    "Peers",
+]
+
+
+class LaneStatus(msgspec.Struct, frozen=True):
+    """How one of the two streams to a peer is doing."""
+
+    address: str
+    connected: bool
+    queued_bytes: int
+    dropped: int
+    """Payloads that were given to ``send`` and not sent, since the start."""
+    last_error: str
+    """Why there is no stream; empty while there is one."""
+
+
+def _ignore(_: NodeId) -> None:
+    """Of no interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What a node does about its peers. All are called on the loop, and must neither wait nor raise."""
+
+    on_payload: OnPayload
+    """Something arrived."""
+    on_lost: Callable[[NodeId], None]
+    """What was sent to this peer may be lost. Called with the next turn of the loop, never from within ``send``."""
+    on_connected: Callable[[NodeId], None] = _ignore
+    """A stream to this peer is open: what ``send`` refused may be sent now."""
+    accept: Accept = field(default_factory=FirstIncarnation)
+    """Whether an incarnation is the right one, asked of those who dial and of those who answer."""
+
+
+class Peers:
+    """The other nodes. Everything runs on the loop of ``start``.
+
+    Args:
+        identity: Who this node is.
+        listen: Where peers reach it.
+        addresses: Its peers, without itself.
+        handlers: What to do about them.
+        metrics: Gets its series of peers here.
+        clock: Steady time, to tell a stream that lived from one that did not.
+        backoff: How attempts are spread.
+        limits: Bounds.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        listen: Address,
+        addresses: Mapping[NodeId, Address],
+        handlers: Handlers,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        backoff: Backoff | None = None,
+        limits: PeerLimits | None = None,
+    ) -> None:
+        assert identity.node not in addresses, "a node is no peer of itself"
+        assert len(addresses) <= MAX_PEERS
+        limits, backoff = limits or PeerLimits(), backoff or Backoff()
+        self._addresses = dict(addresses)
+        self._handlers = handlers
+        self._reports: dict[NodeId, asyncio.Handle] = {}
+        self._stopped = False
+        known, accept = self._addresses.keys(), handlers.accept
+        self._listener = Listener(identity, listen, known, accept, handlers.on_payload, limits)
+        shared = Dialing(identity, accept, limits, clock, backoff, self._lost, self._connected)
+        self._dialers = {
+            (node, lane): Dialer(node, lane, str(address), shared)
+            for node, address in addresses.items()
+            for lane in Lane
+        }
+        metrics.peers = self._figures
+        metrics.peer_rejected = self._listener.rejected
+        metrics.peer_received_bytes = self._listener.received_bytes
+
+    @property
+    def port(self) -> int:
+        """Where peers reach this node; the real port after :meth:`start`."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Listen and dial. Raises ConfigError when the address cannot be had."""
+        await self._listener.start()
+        for dialer in self._dialers.values():
+            dialer.start()
+
+    async def stop(self) -> None:
+        """End all streams, release the port. No callback is called from now on."""
+        self._stopped = True
+        await asyncio.gather(self._listener.stop(), *(dialer.stop() for dialer in self._dialers.values()))
+        for report in self._reports.values():
+            report.cancel()
+        self._reports.clear()
+
+    def send(self, to: NodeId, payload: bytes, kind: Kind) -> bool:
+        """Queue a payload; returns at once.
+
+        Returns:
+            Whether it was taken. False: no stream is open, or the queue is full (then ``on_lost`` follows, once until
+            it has drained).
+
+        Raises:
+            ValueError: The payload is larger than ``PeerLimits`` lets one of its kind be.
+            KeyError: There is no such peer.
+
+        """
+        return self._dialers[to, kind.lane].send(payload, kind)
+
+    def readdress(self, node: NodeId, address: Address) -> None:
+        """Dial ``node`` elsewhere from now on. Raises KeyError when there is no such peer."""
+        if self._addresses[node] != address:
+            self._addresses[node] = address
+            for lane in Lane:
+                self._dialers[node, lane].redial(str(address))
+
+    def status(self) -> dict[NodeId, dict[Lane, LaneStatus]]:
+        """How the streams to each peer are doing."""
+        return {node: {lane: self._lane_status(node, lane) for lane in Lane} for node in self._addresses}
+
+    def _lane_status(self, node: NodeId, lane: Lane) -> LaneStatus:
+        dialer = self._dialers[node, lane]
+        address = str(self._addresses[node])
+        return LaneStatus(address, dialer.connected, dialer.queued_bytes, dialer.dropped, dialer.last_error)
+
+    def _figures(self) -> dict[tuple[str, str], PeerFigures]:
+        return {
+            (node, lane.value): PeerFigures(
+                int(dialer.connected), dialer.queued_bytes, dialer.sent_bytes, dialer.sent_payloads, dialer.dropped
+            )
+            for (node, lane), dialer in self._dialers.items()
+        }
+
+    def _lost(self, node: NodeId) -> None:
+        """Report it with the next turn of the loop: whoever sends is in the midst of something, and may send more."""
+        if node not in self._reports and not self._stopped:
+            self._reports[node] = asyncio.get_running_loop().call_soon(self._report, node)
+
+    def _report(self, node: NodeId) -> None:
+        del self._reports[node]
+        self._handlers.on_lost(node)
+
+    def _connected(self, node: NodeId) -> None:
+        if not self._stopped:
+            self._handlers.on_connected(node)
