@@ -321,7 +321,7 @@ def _advertise(values: _Values, listen: Listen) -> str:
 
 
 def _membership(values: _Values, node: NodeId, in_memory: bool) -> tuple[tuple[Member, ...], tuple[Address, ...]]:
-    """Return the members given; today at most this node itself, and anything else is refused rather than ignored."""
+    """Return the members given: those of a new cluster. Joining a running one is refused rather than ignored."""
     members = values.get("initial-cluster", _parse_members)
     join = values.get("join", lambda text: tuple(parse_address(item) for item in _items(text)))
     several = next((key for key, there in (("initial-cluster", len(members) > 1), ("join", bool(join))) if there), None)
@@ -329,10 +329,11 @@ def _membership(values: _Values, node: NodeId, in_memory: bool) -> tuple[tuple[M
         values.refuse(
             several, "--in-memory is for one voter: a cluster whose nodes forget cannot keep what it promised"
         )
-    if several:
-        values.refuse(several, "this release runs one node; clusters of several nodes come with a later one")
-    if members and members[0].node != node:
-        values.refuse("initial-cluster", f"names {members[0].node}, and this node is {node} (--node)")
+    if join:
+        values.refuse("join", "joining a running cluster comes with a later release; name all in --initial-cluster")
+    if members and node not in {member.node for member in members}:
+        names = ", ".join(member.node for member in members)
+        values.refuse("initial-cluster", f"names {names}, and this node is {node} (--node)")
     return members, join
 
 

@@ -19,9 +19,11 @@ from durable_streams_cluster.replica.group import Now, Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.jobs import Jobs
+from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.settings import Address
-from durable_streams_cluster.storage.kv import Kv
+from durable_streams_cluster.storage.identity import cluster_id, know_oneself
+from durable_streams_cluster.storage.kv import Family, Kv
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.storage.space import measure
@@ -46,10 +48,11 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         kv = MemoryKv()
     else:
         config, kv = await asyncio.to_thread(_open, config)
-    node = Node(config, kv)
+    node = Node(config, kv, _identity(config, kv))
     try:
-        await node.start(on_ready)
-        await node.until(stopping)
+        # Of several nodes, the first ones wait for a majority: they can be stopped meanwhile.
+        starting = asyncio.create_task(node.start(on_ready), name="start")
+        await node.until(stopping, starting)
     finally:
         if not await node.stop():
             raise DiskHangs("the disk does not answer, and the store is left open; what was acknowledged is stored")
@@ -66,18 +69,38 @@ def _open(config: Config) -> tuple[Config, RocksKv]:
     return replace(config, limits=replace(limits, max_inflight_bytes=plan.inflight_bytes)), kv
 
 
+def _identity(config: Config, kv: Kv) -> Identity:
+    """Which replica this is; its directory says so, from its first start on."""
+    members = [member.node for member in config.initial_cluster] or [config.node]
+    draw = SystemRandom().getrandbits
+    if config.in_memory:
+        return Identity(cluster_id(members), config.node, draw(63))
+    used = any(True for _ in kv.scan(Family.LOG, b"", b"\xff"))
+    found = know_oneself(Path(config.data_dir), config.node, members, used=used, draw=draw)
+    return Identity(found.cluster, found.node, found.incarnation)
+
+
 class Node:
     """One node over an open store."""
 
-    def __init__(self, config: Config, kv: Kv) -> None:
+    def __init__(self, config: Config, kv: Kv, identity: Identity) -> None:
         self._config = config
         clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
         rng = SystemRandom()
-        place = Place(config.node, Membership((config.node,)), rng.getrandbits(63))
+        others = {member.node: member.peer for member in config.initial_cluster if member.node != config.node}
+        place = Place(config.node, Membership(tuple(sorted({config.node, *others}))), rng.getrandbits(63))
         replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
         self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
+        self._peers: Peers | None = None
+        if others:
+            driver = self._driver
+            handlers = Handlers(
+                lambda sender, _incarnation, payload: driver.deliver(sender, payload), driver.lost, driver.lost
+            )
+            self._peers = Peers(identity, config.listen.peer, others, handlers, metrics=self.metrics, clock=clock)
+            driver.transport = self._peers
         self.streams = LocalStreams(self._driver, config.limits, config.policies)
         self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), self.metrics)
         if config.public_url is not None:
@@ -101,22 +124,37 @@ class Node:
         self._draining = False
 
     async def start(self, on_ready: Callable[[Addresses], None]) -> None:
-        """Elect, replay what the log holds, then listen."""
-        await self._driver.start()
-        await self._http.start()
-        await self._ops.start()
+        """Alone: elect, and replay what the log holds; else find the others. Then listen."""
+        if self._peers is not None:
+            await self._ops.start()
+            await self._peers.start()
+            await self._driver.start()
+            await self._http.start()
+            await self._driver.is_served()
+        else:
+            await self._driver.start()
+            await self._http.start()
+            await self._ops.start()
         self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
         self._jobs.add_done_callback(self._jobs_ended)
-        on_ready(Addresses(http=Address(self._http.host, self._http.port), ops=Address(self._ops.host, self._ops.port)))
+        peer = Address(self._config.listen.peer.host, self._peers.port) if self._peers is not None else None
+        on_ready(_addresses(self._http, self._ops, peer))
 
-    async def until(self, stopping: asyncio.Event) -> None:
-        """Return when ``stopping`` is set; raise what made the node unable to go on."""
+    async def until(self, stopping: asyncio.Event, starting: asyncio.Task[None]) -> None:
+        """Return when ``stopping`` is set; raise what made the node unable to start or to go on."""
         waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(self._failed.wait())]
-        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in pending:
+        done, _ = await asyncio.wait([*waits, starting], return_when=asyncio.FIRST_COMPLETED)
+        if starting in done and starting.exception() is None:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
             each.cancel()
         if self._driver.failure is not None:
+            starting.cancel()
             raise self._driver.failure
+        if starting.done():
+            starting.result()
+        else:
+            starting.cancel()
 
     async def stop(self) -> bool:
         """Not ready; live reads end with a control event; what is in flight is finished; then all is closed.
@@ -134,6 +172,8 @@ class Node:
             self._jobs.cancel()
         await self._http.stop()
         await self._ops.stop()
+        if self._peers is not None:
+            await self._peers.stop()
         return await asyncio.to_thread(self._driver.close)
 
     def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
@@ -143,8 +183,9 @@ class Node:
     def _has_leader(self) -> tuple[bool, str]:
         if self._driver.failure is not None:
             return False, "failed, and stopping"
-        core = self._driver.replica.group.core
-        return self._driver.replica.group.can_read, f"{core.role.value} in term {core.term}"
+        group = self._driver.replica.group
+        led = group.can_read if group.alone else group.core.leader is not None
+        return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
 
     def _has_room(self) -> tuple[bool, str]:
         # Reads go on without room. But of several nodes, those that take everything should get the traffic.
@@ -153,3 +194,7 @@ class Node:
 
     def _not_draining(self) -> tuple[bool, str]:
         return not self._draining, "draining" if self._draining else "serving"
+
+
+def _addresses(http: HttpServer, ops: HttpServer, peer: Address | None) -> Addresses:
+    return Addresses(http=Address(http.host, http.port), peer=peer, ops=Address(ops.host, ops.port))

@@ -9,7 +9,7 @@ from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft import BecameLeader, messages
-from durable_streams_cluster.replica import group as group_module
+from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.kv import Family, Put
 from durable_streams_cluster.streams.commands import Delete
@@ -194,7 +194,7 @@ def test_giving_up_tells_what_never_reached_the_log_from_what_did() -> None:
 
 
 def test_compaction_keeps_a_tail_and_a_restart_works_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_module, "KEPT_LOG_BYTES", 2_000)
+    monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", 2_000)
     node = Node().boot()
     node.done(create("s"))
     lengths = []
@@ -213,7 +213,7 @@ def test_compaction_keeps_a_tail_and_a_restart_works_after_it(monkeypatch: pytes
 
 
 def test_compaction_never_drops_what_is_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_module, "KEPT_LOG_BYTES", 500)
+    monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", 500)
     node = Node().boot()
     node.done(create("s"))
     for number in range(50):
@@ -229,7 +229,7 @@ def test_compaction_after_a_restart_keeps_what_the_last_run_left_unapplied(monke
     for number in range(5):
         node.propose(append("s", b"%d" % number), number)
         node.turn()
-    monkeypatch.setattr(group_module, "KEPT_LOG_BYTES", 100)
+    monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", 100)
     again = Node(node.batches)
     again.replica.tick()
     again.turn()
@@ -275,10 +275,10 @@ def recovered(node: Node, survived: int, acknowledged: int, paths: list[str]) ->
     assert numbers(again, paths)[-1] == 999999, "the node goes on"
 
 
-@pytest.mark.parametrize("kept_log_bytes", [group_module.KEPT_LOG_BYTES, 60])
+@pytest.mark.parametrize("kept_log_bytes", [compaction.KEPT_LOG_BYTES, 60])
 def test_crash_at_every_point(seed: int, kept_log_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Proposals, turns and syncs in random order; after each step a crash that loses any unsynced writes."""
-    monkeypatch.setattr(group_module, "KEPT_LOG_BYTES", kept_log_bytes)
+    monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", kept_log_bytes)
     random = Random(seed)
     paths = ["a", "b", "c"]
     node = Node().boot()

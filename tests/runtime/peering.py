@@ -23,7 +23,9 @@ PATIENCE_S = 60.0
 """After so long a test fails; nothing is decided by it."""
 
 
-def run(main: Coroutine[Any, Any, None], *, loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop) -> None:
+def run(
+    main: Coroutine[Any, Any, None], *, loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+) -> None:
     """Run a test on the loop that nodes have."""
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main)
@@ -51,7 +53,9 @@ class Node:
         self.pauses: list[float] = []
         self.metrics = Metrics()
         self._changed = asyncio.Event()
-        handlers = Handlers(self._on_payload, self._on_lost, self._on_connected, **({"accept": accept} if accept else {}))
+        handlers = Handlers(
+            self._on_payload, self._on_lost, self._on_connected, **({"accept": accept} if accept else {})
+        )
         self.peers = Peers(
             self.identity,
             Address("127.0.0.1", port),

@@ -128,6 +128,7 @@ class Metrics:
         """Streams to peers, by peer and stream."""
         self.peer_received_bytes: Mapping[NodeId, int] = {}
         self.peer_rejected: Mapping[str, int] = {}
+        self.peer_unreadable = 0
         """Streams of would-be peers that were refused, by reason."""
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(_Collector(self))

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MAX_INFLIGHT_BYTES, MIB
+from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MAX_INFLIGHT_BYTES
 from durable_streams_cluster.raft import (
     FEATURE_LEVEL,
     Entry,
     EntryId,
     EntryKind,
-    LeaderChanged,
     Membership,
     Outgoing,
     RaftCore,
@@ -22,6 +21,7 @@ from durable_streams_cluster.raft import (
     SteppedDown,
 )
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
+from durable_streams_cluster.replica.compaction import KeptLog
 from durable_streams_cluster.replica.effects import Asked, Effects
 from durable_streams_cluster.replica.exchange import (
     Addressed,
@@ -40,10 +40,6 @@ from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import machine
 from durable_streams_cluster.streams.commands import Append, Command, Create, Stamp
-
-KEPT_LOG_BYTES = 16 * MIB
-"""Applied entries of about this size are kept, so that a slow follower need not take a snapshot."""
-
 
 GIVE_AGAIN_TICKS = 60
 """If for so long nothing of what waits here was answered, all of it is given to the leader once more. Connections that
@@ -134,8 +130,7 @@ class Group:
         self._unapplied: deque[tuple[Index, int]] = deque()
         """Entries proposed here and not applied, and their bytes."""
         self._unapplied_bytes = 0
-        self._kept: deque[tuple[Index, int]] = deque()
-        self._kept_bytes = 0
+        self._kept = KeptLog()
 
     # ------------------------------------------------------------------------------------------------------- status
 
@@ -153,6 +148,11 @@ class Group:
     def pending(self) -> int:
         """Writes and reads that wait here."""
         return len(self._own) + len(self._barriers)
+
+    @property
+    def waiting_messages(self) -> int:
+        """Messages of other nodes that no turn has seen."""
+        return len(self._inbox)
 
     def cluster_ms(self, now: Now) -> int:
         """Cluster time: the newest stamp plus the steady time since; a wall clock that jumps moves nothing."""
@@ -176,7 +176,7 @@ class Group:
         """What was sent to ``peer`` may be lost."""
         self.core.unreachable(peer)
         if peer == self._followed[1]:
-            self._followed = (Term(0), None)
+            self._followed, self._turned_away = (Term(0), None), True
 
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
         """Queue a command; ``token`` comes back in ``Effects.completions`` or ``refusals``."""
@@ -391,7 +391,9 @@ class Group:
             self._answer(effects, token, None)
         if ready.committed:
             self._apply(effects, ready)
-        self._compact(effects, ready)
+        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied)
+        if keep_from is not None:
+            self.log.compact(effects.batch, keep_from)
 
     def _answer(self, effects: Effects, token: object, index: Index | None) -> None:
         if isinstance(token, _Remote):
@@ -429,27 +431,9 @@ class Group:
                 self._quiet_ticks = 0
                 effects.completions.append((own.token, applied.outcome))
 
-    def _compact(self, effects: Effects, ready: Ready) -> None:
-        for entry in ready.entries:
-            while self._kept and self._kept[-1][0] >= entry.index:
-                self._kept_bytes -= self._kept.pop()[1]
-            self._kept.append((entry.index, len(entry.data)))
-            self._kept_bytes += len(entry.data)
-        if self._kept_bytes <= 2 * KEPT_LOG_BYTES:
-            return
-        while self._kept_bytes > KEPT_LOG_BYTES and self._kept[0][0] < self.core.log.applied:
-            self._kept_bytes -= self._kept.popleft()[1]
-        # After a restart the oldest entries are not in ``_kept``, and some of them may not be applied yet.
-        self.log.compact(effects.batch, Index(min(self._kept[0][0], self.core.log.applied + 1)))
-
 
 def _parts(proposal: Proposal) -> tuple[tuple[int, int], Command]:
     return (proposal.origin.incarnation, proposal.origin.sequence), proposal.command
-
-
-def is_leader_news(effects: Effects) -> bool:
-    """Whether the leader changed in this turn."""
-    return any(isinstance(event, LeaderChanged) for event in effects.events)
 
 
 def size_of(command: Command) -> int:

@@ -7,12 +7,12 @@ disk's pace makes the batches, and an idle node answers after one sync.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import cast
 
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import (
-    ClusterError,
+    CorruptData,
     OutcomeUnknown,
     Overloaded,
     ShuttingDown,
@@ -25,11 +25,11 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.effects import Asked, Effects
-from durable_streams_cluster.replica.exchange import PeerMessage, Reason
 from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime import wire
+from durable_streams_cluster.runtime.answers import REFUSALS, finish, raise_in
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
@@ -40,6 +40,8 @@ from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
+MAX_WAITING_MESSAGES = 1000
+"""Of other nodes, while the store takes no write."""
 TICK_S = 0.05
 """``raft.Settings`` counts in these."""
 STALL_RETRY_S = 0.005
@@ -114,6 +116,17 @@ class Driver:
         else:
             self._tick()
 
+    async def is_served(self) -> None:
+        """Return when there is a leader, and this node shows what was committed before."""
+        while True:
+            try:
+                await self.barrier()
+            except Unavailable:
+                if self.failure is not None:
+                    raise
+            else:
+                return
+
     def _tick(self) -> None:
         if self._closed or self.failure is not None:
             return
@@ -121,9 +134,19 @@ class Driver:
         self.replica.tick()
         self._go_on()
 
-    def deliver(self, sender: NodeId, messages: list[PeerMessage]) -> None:
-        """Messages came from another node."""
-        self.replica.deliver(sender, messages)
+    def deliver(self, sender: NodeId, payload: bytes) -> None:
+        """A payload came from another node; one that cannot be read is dropped, and what it held is sent again."""
+        if self.failure is not None or self._closed:
+            return
+        try:
+            packet = wire.unpack(payload)
+        except CorruptData as error:
+            self._metrics.peer_unreadable += 1
+            log.warning("%s sent what cannot be read: %s", sender, error)
+            return
+        if self._held is not None and self.replica.group.waiting_messages > MAX_WAITING_MESSAGES:
+            return  # As if it was lost on the way: the store takes no write, and memory is bounded.
+        self.replica.deliver(sender, packet.messages)
         self._go_on()
 
     def lost(self, peer: NodeId) -> None:
@@ -272,7 +295,7 @@ class Driver:
         self._held = None
         self._metrics.turns += 1
         for token in self.replica.written():
-            _finish(cast("asyncio.Future[None]", token))
+            finish(cast("asyncio.Future[None]", token))
         self._send(effects)
         self._answer(effects)
         if effects.must_sync:
@@ -284,8 +307,9 @@ class Driver:
             self._led.set_result(None)
 
     def _send(self, effects: Effects) -> None:
-        for to, how, payload in wire.pack(effects.outbox):
-            self.transport.send(to, payload, how)
+        lost = [to for to, kind, payload in wire.pack(effects.outbox) if not self.transport.send(to, payload, kind)]
+        for peer in dict.fromkeys(lost):
+            self.replica.lost(peer)
 
     def _answer(self, effects: Effects) -> None:
         for event in effects.events:
@@ -295,7 +319,7 @@ class Driver:
             if not future.done():
                 future.set_result(outcome)
         for token, reason in effects.refusals:
-            _raise_in(self._released(token), _REFUSALS[reason]())
+            raise_in(self._released(token), REFUSALS[reason]())
         for asked in effects.asked:
             self.on_asked(asked)
         if effects.wakes:
@@ -354,10 +378,10 @@ class Driver:
             self._held.completions.clear()
         for token in withdrawn:
             waits = token if isinstance(token, asyncio.Future) else self._released(token)
-            _raise_in(waits, Unavailable("no leader answers, or its disk does not; nothing was stored"))
+            raise_in(waits, Unavailable("no leader answers, or its disk does not; nothing was stored"))
         for token in unknown:
             unknown_outcome = OutcomeUnknown("no leader answers, or its disk does not; it may or may not be stored")
-            _raise_in(self._released(token), unknown_outcome)
+            raise_in(self._released(token), unknown_outcome)
         self._check_idle()
 
     def settle(self) -> None:
@@ -438,20 +462,3 @@ class Driver:
             if not self._led.done():
                 self._led.set_exception(self.failure)
             self._fatal(self.failure)
-
-
-def _raise_in(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-_REFUSALS: Final[Mapping[Reason, Callable[[], ClusterError]]] = {
-    Reason.NOT_LEADER: lambda: Unavailable("no leader yet; nothing was stored"),
-    Reason.OVERLOADED: lambda: Overloaded("the leader has too much to store; nothing was stored"),
-    Reason.FULL: lambda: StorageFull(NO_ROOM),
-}

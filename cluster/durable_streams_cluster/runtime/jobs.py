@@ -61,6 +61,8 @@ class Jobs:
     async def _every_second(self, chore: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
+            if not self._driver.replica.group.can_read:
+                continue  # The leader does it.
             try:
                 await chore()
             except StorageError as error:

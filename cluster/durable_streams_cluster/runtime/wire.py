@@ -5,13 +5,12 @@ default, and a message of an unknown kind makes the whole payload unreadable: no
 """
 
 from collections.abc import Iterable, Iterator
-from enum import IntEnum
 
 import msgspec
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, NodeId
-from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.limits import KIB, MIB
 from durable_streams_cluster.raft import (
     AppendEntries,
     Heartbeat,
@@ -22,18 +21,13 @@ from durable_streams_cluster.raft import (
     entry_crc,
 )
 from durable_streams_cluster.replica.exchange import Addressed, Forward, PeerMessage
+from durable_streams_cluster.runtime.outbox import Kind
 
 FORMAT = 1
 PAYLOAD_BYTES = MIB
 """Messages to one peer share a payload up to about this size; a larger message travels alone."""
-
-
-class Urgency(IntEnum):
-    """What must not wait behind what."""
-
-    FIRST = 0
-    """Heartbeats and votes: late ones cost a leader."""
-    IN_ORDER = 1
+LARGE_BYTES = MIB + 512 * KIB
+"""A larger message, which is one large append, does not stand before others."""
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True):
@@ -48,12 +42,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Packet)
 
 
-def pack(outbox: Iterable[Addressed]) -> Iterator[tuple[NodeId, Urgency, bytes]]:
-    """Payloads for what is to be sent; to one peer in this order, what goes first apart."""
-    waiting: dict[tuple[NodeId, Urgency, GroupId], tuple[list[PeerMessage], int]] = {}
+def pack(outbox: Iterable[Addressed]) -> Iterator[tuple[NodeId, Kind, bytes]]:
+    """Payloads for what is to be sent; to one peer in this order, but what is urgent or very large apart."""
+    waiting: dict[tuple[NodeId, Kind, GroupId], tuple[list[PeerMessage], int]] = {}
     for to, group, message in ((each.to, each.group, each.message) for each in outbox):
-        key = (to, urgency(message), group)
         size = size_of(message)
+        key = (to, kind_of(message, size), group)
         messages, total = waiting.get(key, ([], 0))
         if messages and total + size > PAYLOAD_BYTES:
             yield _payload(key, messages)
@@ -64,9 +58,9 @@ def pack(outbox: Iterable[Addressed]) -> Iterator[tuple[NodeId, Urgency, bytes]]
         yield _payload(key, messages)
 
 
-def _payload(key: tuple[NodeId, Urgency, GroupId], messages: list[PeerMessage]) -> tuple[NodeId, Urgency, bytes]:
-    to, how, group = key
-    return to, how, _encoder.encode(Packet(FORMAT, group, messages))
+def _payload(key: tuple[NodeId, Kind, GroupId], messages: list[PeerMessage]) -> tuple[NodeId, Kind, bytes]:
+    to, kind, group = key
+    return to, kind, _encoder.encode(Packet(FORMAT, group, messages))
 
 
 def unpack(payload: bytes) -> Packet:
@@ -90,13 +84,13 @@ def unpack(payload: bytes) -> Packet:
     return packet
 
 
-def urgency(message: PeerMessage) -> Urgency:
-    """How urgent a message is."""
+def kind_of(message: PeerMessage, size: int) -> Kind:
+    """How a message of about ``size`` bytes travels: late heartbeats and votes cost a leader."""
     match message:
         case Heartbeat() | HeartbeatReply() | RequestVote() | VoteReply() | TimeoutNow():
-            return Urgency.FIRST
+            return Kind.HEARTBEAT
         case _:
-            return Urgency.IN_ORDER
+            return Kind.BULK if size > LARGE_BYTES else Kind.RAFT
 
 
 def size_of(message: PeerMessage) -> int:

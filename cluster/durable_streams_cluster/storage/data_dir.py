@@ -4,6 +4,7 @@
 
     DIR/lock           held with flock for the life of the store; the holder's process id, for people
     DIR/format         JSON: the version of everything below
+    DIR/identity       which replica of which cluster; see ``identity``
     DIR/durable-turn   see ``recovery``
     DIR/ballast        room for a full disk; see ``space``
     DIR/db/            RocksDB's own

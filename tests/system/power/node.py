@@ -12,7 +12,7 @@ from typing import Any, Self
 from durable_streams_client.cli import main
 from durable_streams_cluster import node
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.replica import group
+from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.storage.rocks import RocksKv
 
 
@@ -28,6 +28,6 @@ class SmallKv(RocksKv):
 
 
 if __name__ == "__main__":
-    SmallKv.soon, group.KEPT_LOG_BYTES = int(sys.argv[1]), int(sys.argv[2])
+    SmallKv.soon, compaction.KEPT_LOG_BYTES = int(sys.argv[1]), int(sys.argv[2])
     node.RocksKv = SmallKv
     sys.exit(main(sys.argv[3:]))
