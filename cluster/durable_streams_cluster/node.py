@@ -164,6 +164,7 @@ class Node:
 
         """
         self._draining = True
+        await self._driver.hand_over()
         self.app.drain()
         if self._driver.failure is None:
             await self._http.drain(self._config.limits.drain_timeout_s)

@@ -160,6 +160,11 @@ class Group:
 
     # ------------------------------------------------------------------------------------------------------- events
 
+    def successor(self) -> NodeId | None:
+        """To whom a leader hands over: the follower that is heard from and has most; None when it does not lead."""
+        followers = self.core.status().followers
+        return max(followers, key=lambda node: (followers[node].active, followers[node].match), default=None)
+
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
         self._turned_away = False

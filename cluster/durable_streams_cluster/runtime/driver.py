@@ -23,6 +23,7 @@ from durable_streams_cluster.errors import (
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.raft import LeaderChanged
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.effects import Asked, Effects
 from durable_streams_cluster.replica.group import Now
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_MESSAGES = 1000
 """Of other nodes, while the store takes no write."""
+HAND_OVERS = 3
+HAND_OVER_S = 1.0
+"""How often handing over is tried at the end, and for how long."""
 TICK_S = 0.05
 """``raft.Settings`` counts in these."""
 STALL_RETRY_S = 0.005
@@ -231,6 +235,20 @@ class Driver:
             self.fail(error)
             raise Unavailable("this node has failed and is stopping") from error
 
+    async def hand_over(self) -> None:
+        """If this node leads others, let the one that has most lead, in bounded time; reads and writes go on."""
+        group = self.replica.group
+        for _ in range(HAND_OVERS):
+            to = group.successor()
+            if to is None or self.failure is not None:
+                return
+            log.info("group %d: handing over to %s", group.id, to)
+            self._led = self._loop.create_future()
+            group.core.transfer_to(to)
+            self._go_on()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._led, HAND_OVER_S)
+
     async def drain(self) -> None:
         """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
 
@@ -314,6 +332,8 @@ class Driver:
     def _answer(self, effects: Effects) -> None:
         for event in effects.events:
             log.info("group %d: %s", self.replica.group.id, event)
+            if isinstance(event, LeaderChanged) and event.leader not in (None, self.replica.group.place.node):
+                finish(self._led)
         for token, outcome in effects.completions:
             future = self._released(token)
             if not future.done():
