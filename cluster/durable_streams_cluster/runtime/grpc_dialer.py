@@ -162,21 +162,24 @@ class Dialer:
             await channel.close()
 
     async def _greet(self, call: Call, ended: asyncio.Future[grpc.StatusCode]) -> None:
-        """Wait until the peer has said who it is. Raises TimeoutError, Refused; RpcError when it ends before."""
+        """Wait until the peer said who it is. Raises TimeoutError, Refused; InvalidStateError if the call ends."""
         timeout_s = self._shared.limits.greeting_timeout_s
         greeting = asyncio.ensure_future(call.initial_metadata())
         try:
             either: set[asyncio.Future[Any]] = {greeting, ended}
             await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if not greeting.done() and not ended.done():
-                raise TimeoutError(f"no answer within {timeout_s:g} s")
             said = list(greeting.result()) if greeting.done() else []
+            if not introduces_itself(said):
+                # Empty is the greeting of a stream that was refused, too: then its end follows at once.
+                await asyncio.wait({ended}, timeout=timeout_s if greeting.done() else 0)
         finally:
             await _end(greeting)
-        if not introduces_itself(said):
-            await ended
+        if introduces_itself(said):
+            judge_listener(self._shared.identity, self.peer, self._shared.accept, said)
+        elif ended.done():
             raise asyncio.InvalidStateError
-        judge_listener(self._shared.identity, self.peer, self._shared.accept, said)
+        else:
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
 
     async def _write(self, call: Call) -> None:
         """Write what waits, as long as the call lives. Raises RpcError or InvalidStateError when it ends in a write."""
