@@ -116,7 +116,7 @@ class Node:
         self.pauses.append(seconds)
         self._changed.set()
         # Long enough that attempts do not fill the machine; that it is short changes nothing but the tests' duration.
-        await asyncio.sleep(seconds / 10)
+        await asyncio.sleep(seconds / 50)
 
 
 @asynccontextmanager
