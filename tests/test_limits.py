@@ -2,7 +2,16 @@
 
 import pytest
 
-from durable_streams_cluster.limits import MIN_CONNECTIONS, STORE_OPEN_FILES, FilePlan, Limits, max_lingering
+from durable_streams_cluster.limits import (
+    MAX_PEERS,
+    MIN_CONNECTIONS,
+    PEER_CONNECTIONS,
+    PEER_STREAMS,
+    STORE_OPEN_FILES,
+    FilePlan,
+    Limits,
+    max_lingering,
+)
 
 
 @pytest.mark.parametrize("connections", [64, 1_000, Limits().max_connections])
@@ -27,3 +36,9 @@ def test_what_shells_and_containers_begin_with_is_enough_for_some() -> None:
 def test_a_store_in_memory_opens_no_tables() -> None:
     stored, held = (FilePlan.wanted(100, in_memory=in_memory) for in_memory in (False, True))
     assert stored.files - held.files == STORE_OPEN_FILES
+
+
+def test_connections_of_peers_are_set_aside() -> None:
+    alone, three, most = (FilePlan.wanted(100, in_memory=False, peers=peers) for peers in (0, 2, MAX_PEERS))
+    assert three.files - alone.files == PEER_CONNECTIONS + 2 * PEER_STREAMS
+    assert most.files - alone.files == PEER_CONNECTIONS + MAX_PEERS * PEER_STREAMS

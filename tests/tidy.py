@@ -33,18 +33,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
     "runtime": (
-        *BASE,
-        "settings",
-        "clock",
-        "config",
-        "policies",
-        "raft",
-        "streams",
-        "api",
-        "storage",
-        "replica",
-        "observe",
-        PROTO,
+        *(*BASE, "settings", "clock", "config", "policies"),
+        *("raft", "streams", "api", "storage", "replica", "observe", PROTO),
     ),
     "gateway": (*BASE, "clock", "config", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
@@ -77,7 +67,7 @@ DOORS = {
     "time": r".*\.clock",
     "rocksdict": rf"{CLUSTER}\.storage\.rocks\w*",
     "uvicorn": rf"{CLUSTER}\.gateway\.(serve|connection|exchange|shared)",
-    "grpc": rf"{CLUSTER}\.runtime\.(peers|grpc_\w+)|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
+    "grpc": rf"{CLUSTER}\.runtime\.grpc_\w+|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
 }
 CLI = re.compile(r".*\.cli(\..*|_\w+)?")
 PROCESS_WORLD = {"sys.argv", "os.environ", "os.getenv", "os.environb"}

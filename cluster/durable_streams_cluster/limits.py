@@ -271,6 +271,8 @@ class PeerLimits:
     """A connection is asked for a sign of life after so long without one, and ends when none comes within the other."""
     first_backoff_s: float = 0.05
     last_backoff_s: float = 1.0
+    refused_backoff_s: float = 5.0
+    """Where somebody else answers, or one who does not want us: that takes people, or the DNS, to change."""
 
     def __post_init__(self) -> None:
         assert self.heartbeats * self.heartbeat_bytes <= self.urgent_bytes <= self.envelope_bytes
@@ -280,7 +282,9 @@ class PeerLimits:
         assert self.envelope_bytes <= self.raft_payload_bytes <= self.bulk_payload_bytes
         assert min(self.raft_queue_bytes, self.bulk_queue_bytes) >= 2 * self.envelope_bytes, "one goes, one gathers"
         assert self.keepalive_s + self.keepalive_timeout_s <= 3.0, "noticed before live reads are cut off"
-        assert 0 < self.first_backoff_s <= self.last_backoff_s <= 1.0, "a peer that is back is dialed within a second"
+        assert 0 < self.first_backoff_s <= self.last_backoff_s <= min(1.0, self.refused_backoff_s), (
+            "a peer that is back is dialed within a second"
+        )
 
     @property
     def message_bytes(self) -> int:

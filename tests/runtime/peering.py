@@ -3,10 +3,11 @@
 import asyncio
 import json
 import random
+import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvloop
@@ -15,20 +16,29 @@ from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.runtime.peers import Backoff, Handlers, Identity, Kind, Lane, Peers
+from durable_streams_cluster.runtime.peers import Backoff, FirstIncarnation, Handlers, Identity, Kind, Lane, Peers
 from durable_streams_cluster.settings import Address
+from tests.server import ROOT
 
 NOWHERE = Address("127.0.0.1", 1)
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 """After so long a test fails; nothing is decided by it."""
 
 
-def run(
-    main: Coroutine[Any, Any, None], *, loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-) -> None:
-    """Run a test on the loop that nodes have."""
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run(test: Coroutine[Any, Any, None], loop: Loop = uvloop.new_event_loop) -> None:
+    """Run a test on the loop that nodes have; nothing may be left of it."""
+
+    async def alone() -> None:
+        async with asyncio.timeout(2 * PATIENCE_S):
+            await test
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others or not (await asyncio.wait(others, timeout=PATIENCE_S))[1]
+
     with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(main)
+        runner.run(alone())
 
 
 class Node:
@@ -41,6 +51,7 @@ class Node:
         cluster: str = "c1",
         incarnation: int = 1,
         limits: PeerLimits | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
         accept: Callable[[Identity], str | None] | None = None,
     ) -> None:
@@ -53,12 +64,10 @@ class Node:
         self.pauses: list[float] = []
         self.metrics = Metrics()
         self._changed = asyncio.Event()
-        handlers = Handlers(
-            self._on_payload, self._on_lost, self._on_connected, **({"accept": accept} if accept else {})
-        )
+        handlers = Handlers(self._on_payload, self._on_lost, self._on_connected, accept or FirstIncarnation())
         self.peers = Peers(
             self.identity,
-            Address("127.0.0.1", port),
+            Address(host, port),
             {NodeId(peer): NOWHERE for peer in peers},
             handlers,
             metrics=self.metrics,
@@ -107,7 +116,7 @@ class Node:
         self.pauses.append(seconds)
         self._changed.set()
         # Long enough that attempts do not fill the machine; that it is short changes nothing but the tests' duration.
-        await asyncio.sleep(seconds / 10)
+        await asyncio.sleep(seconds / 50)
 
 
 @asynccontextmanager
@@ -137,18 +146,29 @@ async def connected(*nodes: Node) -> AsyncIterator[None]:
         yield
 
 
-async def main(name: str, peer: str, port: int, limits: PeerLimits) -> None:
-    """Run a node that answers every payload with the same, until its standard input ends; prints its port first."""
+async def main(peer: Address, limits: PeerLimits) -> None:
+    """Be n2, peer of n1, until standard input ends; prints its port."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    node = Node(name, peer, limits=limits)
-    node.peers._handlers  # noqa: B018
-    await node.peers.start()
     loop.add_reader(sys.stdin, ended.set)
-    print(node.peers.port, flush=True)
-    node.peers.readdress(NodeId(peer), Address("127.0.0.1", port))
-    await ended.wait()
-    await node.peers.stop()
+    node = Node("n2", "n1", limits=limits)
+    async with started(node):
+        node.peers.readdress(NodeId("n1"), peer)
+        print(node.peers.port, flush=True)
+        await ended.wait()
+
+
+@contextmanager
+def process(peer: Address, limits: dict[str, float]) -> Iterator[tuple[subprocess.Popen[str], Address]]:
+    """Run ``main`` as a process; answers it, and where it is."""
+    # Not by the loop: uvloop forks, and a fork amid the threads of gRPC is to be avoided.
+    command = [sys.executable, "-m", __name__, str(peer.port), json.dumps(limits)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as child:
+        try:
+            assert child.stdout is not None
+            yield child, Address("127.0.0.1", int(child.stdout.readline()))
+        finally:
+            child.kill()
 
 
 if __name__ == "__main__":
-    run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), PeerLimits(**json.loads(sys.argv[4]))))
+    run(main(Address("127.0.0.1", int(sys.argv[1])), PeerLimits(**json.loads(sys.argv[2]))))

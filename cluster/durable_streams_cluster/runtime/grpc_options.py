@@ -1,7 +1,7 @@
 """How gRPC is set up between nodes: every value that is not its default, and why.
 
-Not set here but relied on: C-core reads and answers pings on threads of its own, so a node whose event loop is late is
-not taken for dead; and it forks nothing, and nothing may fork a process that has its threads (programs are spawned).
+Relied on, and not set here: C-core answers pings on threads of its own, so that a node whose event loop is late is not
+taken for dead. A process that has these threads must not fork: ``subprocess`` spawns, uvloop's subprocesses fork.
 """
 
 from durable_streams_cluster.limits import KIB, MIB, PEER_CONNECTIONS, PeerLimits
@@ -15,10 +15,12 @@ def common(limits: PeerLimits) -> Options:
         ("grpc.max_send_message_length", limits.message_bytes),
         ("grpc.max_metadata_size", 8 * KIB),
         ("grpc.absolute_max_metadata_size", 16 * KIB),
-        # A process that stopped, or a cable that was pulled, is noticed within the sum. It bounds TCP's retries as well
-        # (C-core sets TCP_USER_TIMEOUT to the second).
+        # A process that stopped, or a cable that was pulled, is noticed within the sum of time and timeout. The timeout
+        # named for it bounds TCP's retries (TCP_USER_TIMEOUT) and nothing else: what ends the connection is that of
+        # pings, a minute by default (grpc/grpc#39239).
         ("grpc.keepalive_time_ms", int(limits.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout_s * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(limits.keepalive_timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Else pings stop after the second one without data.
         ("grpc.http2.max_pings_without_data", 0),

@@ -108,9 +108,7 @@ class Peers:
         self._listener = Listener(identity, listen, known, accept, handlers.on_payload, limits)
         shared = Dialing(identity, accept, limits, clock, backoff, self._lost, self._connected)
         self._dialers = {
-            (node, lane): Dialer(node, lane, str(address), shared)
-            for node, address in addresses.items()
-            for lane in Lane
+            (node, lane): Dialer(node, lane, address, shared) for node, address in addresses.items() for lane in Lane
         }
         metrics.peers = self._figures
         metrics.peer_rejected = self._listener.rejected
@@ -154,7 +152,7 @@ class Peers:
         if self._addresses[node] != address:
             self._addresses[node] = address
             for lane in Lane:
-                self._dialers[node, lane].redial(str(address))
+                self._dialers[node, lane].redial(address)
 
     def status(self) -> dict[NodeId, dict[Lane, LaneStatus]]:
         """How the streams to each peer are doing."""

@@ -1,0 +1,88 @@
+"""Who may speak with whom."""
+
+import pytest
+
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.runtime.greeting import (
+    FirstIncarnation,
+    Identity,
+    Reason,
+    Refused,
+    introduce,
+    introduces_itself,
+    judge_dialer,
+    judge_listener,
+)
+
+N1, N2, N3 = map(NodeId, ("n1", "n2", "n3"))
+OWN = Identity("c1", N1, 7)
+PEER = Identity("c1", N2, 2**64 - 1)
+KNOWN = (N2, N3)
+
+
+def anyone(_: Identity) -> None:
+    return None
+
+
+def test_a_peer_is_taken_for_who_it_is() -> None:
+    assert judge_dialer(OWN, KNOWN, anyone, introduce(PEER, N1)) == PEER
+    assert judge_listener(OWN, N2, anyone, introduce(PEER)) == PEER
+
+
+def test_what_the_library_adds_does_not_disturb() -> None:
+    said = [("user-agent", "grpc-python"), ("x-bin", b"\0"), *introduce(PEER, N1)]
+    assert judge_dialer(OWN, KNOWN, anyone, said) == PEER
+    assert introduces_itself(said)
+    assert not introduces_itself(said[:2])
+
+
+@pytest.mark.parametrize(
+    ("who", "target", "reason"),
+    [
+        (Identity("c2", N2, 1), N1, Reason.CLUSTER),
+        (Identity("c1", N2, 1), N3, Reason.TARGET),
+        (Identity("c1", N2, 1), None, Reason.TARGET),
+        (Identity("c1", N1, 7), N1, Reason.ITSELF),
+        (Identity("c1", NodeId("n4"), 1), N1, Reason.UNKNOWN),
+        (Identity("c1", N2, -1), N1, Reason.MALFORMED),
+        (Identity("c1", NodeId("n\n2"), 1), N1, Reason.MALFORMED),
+        (Identity("c1" * 33, N2, 1), N1, Reason.MALFORMED),
+        (Identity("", N2, 1), N1, Reason.MALFORMED),
+    ],
+)
+def test_who_is_refused(who: Identity, target: NodeId | None, reason: Reason) -> None:
+    with pytest.raises(Refused, match=f"^{reason.value}: ") as refusal:
+        judge_dialer(OWN, KNOWN, anyone, introduce(who, target))
+    assert refusal.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        (Identity("c2", N2, 1), Reason.CLUSTER),
+        (Identity("c1", N3, 1), Reason.TARGET),
+        (Identity("c1", N1, 7), Reason.TARGET),
+    ],
+)
+def test_whose_answer_is_refused(who: Identity, reason: Reason) -> None:
+    with pytest.raises(Refused) as refusal:
+        judge_listener(OWN, N2, anyone, introduce(who))
+    assert refusal.value.reason is reason
+
+
+def test_nobody_is_asked_about_a_stranger() -> None:
+    asked: list[Identity] = []
+    for who, target in ((Identity("c2", N2, 1), N1), (PEER, N3), (Identity("c1", NodeId("n4"), 1), N1)):
+        with pytest.raises(Refused):
+            judge_dialer(OWN, KNOWN, asked.append, introduce(who, target))
+    assert asked == []
+
+
+def test_the_first_incarnation_is_the_one() -> None:
+    accept = FirstIncarnation()
+    assert accept(Identity("c1", N2, 5)) is None
+    assert accept(Identity("c1", N3, 6)) is None
+    assert accept(Identity("c1", N2, 5)) is None
+    assert accept(Identity("c1", N2, 6)) == "n2 was incarnation 5, and comes as 6"
+    with pytest.raises(Refused, match=r"^incarnation: n2 was incarnation 5, and comes as 6$"):
+        judge_listener(OWN, N2, accept, introduce(Identity("c1", N2, 6)))

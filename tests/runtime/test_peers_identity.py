@@ -1,0 +1,111 @@
+"""Who gets no word in: strangers, namesakes, those who were wiped, and connections that were replaced."""
+
+import asyncio
+import contextlib
+import logging
+
+import grpc
+import pytest
+
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.runtime.greeting import introduce
+from durable_streams_cluster.runtime.peers import Identity, Kind, Lane
+from durable_streams_proto.v1.peer_pb2 import Envelope
+from durable_streams_proto.v1.peer_pb2_grpc import PeersStub
+from tests.runtime.peering import Node, connected, run, started
+
+STRANGERS = {
+    "cluster": Identity("c2", NodeId("n2"), 1),
+    "itself": Identity("c1", NodeId("n1"), 1),
+    "unknown": Identity("c1", NodeId("n9"), 1),
+    "malformed": Identity("c1", NodeId("n2"), -1),
+    "incarnation": Identity("c1", NodeId("n2"), 2),
+}
+
+
+@pytest.mark.parametrize("reason", [*STRANGERS, "target"])
+def test_strangers_get_no_word_in(reason: str) -> None:
+    who = STRANGERS.get(reason, Identity("c1", NodeId("n2"), 1))
+    target = NodeId("n3" if reason == "target" else "n1")
+
+    async def play() -> None:
+        one, two = Node("n1", "n2"), Node("n2", "n1")
+        async with connected(one, two), grpc.aio.insecure_channel(str(one.address)) as channel:
+            for method in (PeersStub(channel).Raft, PeersStub(channel).Bulk):
+                call = method(metadata=introduce(who, target))
+                with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+                    await call.write(Envelope(payloads=[b"let me in"]))
+                assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
+                assert (await call.details()).startswith(f"{reason}: ")
+            assert two.send(one, b"fine")
+            await one.until(lambda: len(one.received[two.id]) == 1)
+            assert one.received == {two.id: [b"fine"]}
+            assert f'peer_rejected_total{{reason="{reason}"}} 2.0' in one.metrics.render().decode()
+
+    run(play())
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Node("n2", "n1", cluster="c2"), "FAILED_PRECONDITION: cluster: this is a node of cluster c2"),
+        (Node("n3", "n1"), "FAILED_PRECONDITION: target: this is n3"),
+        (Node("n2", "n3"), "FAILED_PRECONDITION: unknown: no node of this cluster is named n1"),
+        (Node("n2", "n1", accept=lambda who: "it was wiped"), "FAILED_PRECONDITION: incarnation: it was wiped"),
+    ],
+    ids=["cluster", "target", "unknown", "incarnation"],
+)
+def test_a_dialer_that_is_refused_says_so_once_and_tries_on(
+    other: Node, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> None:
+        one = Node("n1", "n2")
+        async with started(one), started(other):
+            caplog.clear()
+            one.peers.readdress(NodeId("n2"), other.address)
+            await one.until(lambda: one.error("n2") == one.error("n2", Lane.BULK) == said)
+            tries = len(one.pauses) + 16
+            await one.until(lambda: len(one.pauses) >= tries)
+            assert 2.5 <= one.pauses[-1] <= 5.0
+            assert one.connected == one.lost == []
+            assert not one.peers.send(NodeId("n2"), b"x", Kind.RAFT)
+
+    with caplog.at_level(logging.WARNING):
+        run(play())
+    own = [record.getMessage() for record in caplog.records if said in record.getMessage()]
+    assert len(own) == 2, "once for each stream"
+    assert sum("refused a peer from ipv4:127.0.0.1" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_dialer_believes_no_other_incarnation_either() -> None:
+    async def play() -> None:
+        one, two = Node("n1", "n2", incarnation=1), Node("n2", "n1", incarnation=1)
+        async with connected(one, two):
+            port = two.peers.port
+            await two.peers.stop()
+            async with started(Node("n2", "n1", incarnation=2, port=port)):
+                await one.until(lambda: one.error("n2").startswith("incarnation: n2 was incarnation 1, and comes as 2"))
+                assert not any(lane.connected for lane in one.peers.status()[two.id].values())
+
+    run(play())
+
+
+def test_the_newest_stream_of_a_peer_is_the_one() -> None:
+    who = Identity("c1", NodeId("n2"), 1)
+
+    async def play() -> None:
+        one = Node("n1", "n2")
+        async with started(one), grpc.aio.insecure_channel(str(one.address)) as channel:
+            old = PeersStub(channel).Raft(metadata=introduce(who, one.id))
+            await old.initial_metadata()
+            await old.write(Envelope(payloads=[b"1"]))
+            await one.until(lambda: one.received[who.node] == [b"1"])
+            new = PeersStub(channel).Raft(metadata=introduce(who, one.id))
+            await new.initial_metadata()
+            await old.write(Envelope(payloads=[b"late"]))
+            assert await old.code() is grpc.StatusCode.OK, "the old one has ended"
+            await new.write(Envelope(payloads=[b"2"]))
+            await one.until(lambda: one.received[who.node] == [b"1", b"2"])
+            new.cancel()
+
+    run(play())
