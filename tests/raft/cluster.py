@@ -33,6 +33,7 @@ from durable_streams_cluster.raft import (
     Settings,
     SnapshotMeta,
     SnapshotNeeded,
+    Status,
     SteppedDown,
     TimeoutNow,
     Truncated,
@@ -71,6 +72,8 @@ class Node:
         self.arrived: dict[EntryId, Machine] = {}
         """The states that snapshots brought."""
         self.leads_in = Term(0)
+        self.status: Status
+        """As it was after its last step."""
 
     @property
     def core(self) -> RaftCore:
@@ -100,10 +103,10 @@ class Cluster:
 
     @contextmanager
     def _step(self, name: NodeId) -> Iterator[RaftCore]:
-        core = self.nodes[name].core
-        before = core.status()
+        node = self.nodes[name]
+        core, before = node.core, node.status
         yield core
-        after = core.status()
+        node.status = after = core.status()
         invariants.check(before, after)
         core.log.check()
         running = [node.running for node in self.nodes.values() if node.running is not None]
@@ -160,6 +163,7 @@ class Cluster:
             random=lambda below: self._chance(name, below),
             settings=self.settings,
         )
+        node.status = node.running.status()
 
     def ready(self, name: NodeId) -> Ready | None:
         """Take one hand-over: write it, send what may be sent, keep the rest for later."""
@@ -247,7 +251,7 @@ class Cluster:
         self._put((name, to), Packet(message, machine))
 
     def _send(self, name: NodeId, outgoing: Outgoing) -> None:
-        self.checker.sent(name, outgoing)
+        self.checker.sent(name, self.nodes[name].core, outgoing)
         match outgoing.message:
             case AppendReply(rejected=True):
                 self.marks["append rejected"] += 1
@@ -265,9 +269,9 @@ class Cluster:
 
     def _ended(self, link: Link, packet: Packet) -> None:
         """Tell the sender of a snapshot that it is over."""
-        sender = self.nodes[link[0]].running
-        if packet.state is not None and sender is not None:
-            sender.snapshot_sent(link[1])
+        if packet.state is not None and self.nodes[link[0]].running is not None:
+            with self._step(link[0]) as core:
+                core.snapshot_sent(link[1])
 
     def deliver(self, link: Link, place: int = 0) -> None:
         """The message at this place of the link arrives."""
@@ -287,9 +291,7 @@ class Cluster:
         self._ended(link, packet)
 
     def duplicate(self, link: Link, place: int = 0) -> None:
-        packet = self.links[link][place]
-        if packet.state is None:
-            self.links[link].append(packet)
+        self.links[link].append(self.links[link][place])
 
     # -------------------------------------------------------------------------------------------------------- together
 

@@ -161,12 +161,10 @@ class Script:
 
     def do_deliver(self, command: Command) -> None:
         """``deliver n1>n2``: all that is under way there; ``count=1`` the first of it; ``place=2`` only the third."""
-        place = command.number("place", 0)
-        count = 1 if command.has("place") else None
-        place = command.number("place", 0)
-        count = command.number("count") if command.has("count") else count
+        alone = command.has("place")
+        place, count = command.number("place", 0), command.number("count", 0)
         for link in self._links(command):
-            for _ in range(len(self.cluster.links[link]) if count is None else count):
+            for _ in range(1 if alone else count or len(self.cluster.links[link])):
                 self.cluster.deliver(link, place)
         for name in self.cluster.up:
             self._done(name)

@@ -109,6 +109,10 @@ class RaftLog:
         """Whether this entry is in the log, as far as it is not compacted away."""
         return self.term_at(entry.index) == entry.term
 
+    def reaches(self, index: Index) -> bool:
+        """Whether what follows ``index`` can be sent to somebody who has this entry."""
+        return index + 1 >= self.first and self.term_at(index) is not None
+
     def entries(self, start: Index, max_bytes: int) -> list[Entry] | None:
         """Entries from ``start`` on: at least one if there is one, then up to ``max_bytes``; None if it is gone."""
         if start < self.first:

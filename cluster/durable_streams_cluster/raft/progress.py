@@ -73,7 +73,7 @@ class Progress:
         self.next = max(self.next, Index(self.match + 1))
         while self._inflight and self._inflight[0][0] <= match:
             self._inflight_bytes -= self._inflight.popleft()[1]
-        if self.state is State.PROBE or (self.state is State.SNAPSHOT and news):
+        if self.state is State.PROBE:
             self.replicate()
         return news
 
@@ -102,7 +102,7 @@ class Progress:
         self.probe_sent = False
         if self.match < newest.index and self.match == self._match_heard:
             self.nudge = True
-            if self.paused and self._inflight:
+            while self.paused and self._inflight:
                 self._inflight_bytes -= self._inflight.popleft()[1]
         self._match_heard = self.match
 
