@@ -9,6 +9,7 @@ from durable_streams_cluster.raft import (
     EntryId,
     EntryKind,
     Heartbeat,
+    HeartbeatReply,
     InstallSnapshot,
     Membership,
     Message,
@@ -63,6 +64,7 @@ def write(world: Cluster, name: NodeId, *data: str) -> None:
 def forge(world: Cluster, sender: NodeId, to: NodeId, *messages: Message) -> None:
     """Messages that the sender could have sent, and that arrive now, in one turn."""
     world.turn(to)
+    world.cut.pop((sender, to), None)
     for message in messages:
         world.links[sender, to].appendleft(Packet(message))
         world.deliver((sender, to))
@@ -256,6 +258,66 @@ def test_a_vote_that_comes_twice_is_one_vote() -> None:
     assert world.nodes[N1].core.role is Role.CANDIDATE
     forge(world, N3, N1, VoteReply(Term(1), Term(1), granted=True))
     assert world.nodes[N1].core.role is Role.LEADER
+
+
+def test_a_vote_of_an_older_term_counts_for_nothing() -> None:
+    """As of acknowledgements: it was given for another election, and its giver may have voted for another since."""
+    world = cluster(5)
+    only(world)
+    for term in (1, 2):
+        world.cut = {}
+        while world.nodes[N1].core.role is not Role.PRE_CANDIDATE:
+            world.tick(N1)
+            world.turn(N1)
+        for name in (N2, N3):
+            forge(world, name, N1, VoteReply(Term(term - 1), Term(term), granted=True, pre=True))
+        world.turn(N1)
+        assert (world.nodes[N1].core.role, world.nodes[N1].core.term) == (Role.CANDIDATE, term)
+    for name in (N2, N3):
+        forge(world, name, N1, VoteReply(Term(1), Term(1), granted=True))
+    assert world.nodes[N1].core.role is Role.CANDIDATE
+    forge(world, N2, N1, VoteReply(Term(2), Term(2), granted=True))
+    assert world.nodes[N1].core.role is Role.CANDIDATE
+    forge(world, N3, N1, VoteReply(Term(2), Term(2), granted=True))
+    assert world.nodes[N1].core.role is Role.LEADER
+
+
+def test_an_answer_to_a_heartbeat_of_an_earlier_life_confirms_no_read() -> None:
+    """As of acknowledgements: rounds are counted anew after a restart, and only the term tells the lives apart."""
+    world = cluster()
+    elect(world, N1)
+    for token in ("a", "b", "c"):
+        world.read(N1, token)
+        world.turn(N1)
+    world.deliver((N1, N2), 2)
+    world.turn(N2)
+    late = world.links[N2, N1].pop().message
+    assert late == HeartbeatReply(Term(1), 3)
+    world.crash(N1)
+    world.restart(N1)
+    elect(world, N1)
+    only(world)
+    world.read(N1, "d")
+    world.turn(N1)
+    forge(world, N2, N1, late)
+    ready = world.ready(N1)
+    assert ready is None or not ready.reads
+
+
+def test_a_tail_of_another_leader_is_gone_with_a_snapshot() -> None:
+    """However long it is: it is not that the log reaches beyond the snapshot that makes it the leader's."""
+    world = cluster(5, cache=0)
+    elect(world, N1)
+    only(world, N1)
+    write(world, N1, "a", "b", "c", "d")
+    elect(world, N2, N3, N4)
+    write(world, N2, "e")
+    world.settle()
+    world.compact(N2, Index(4))
+    world.cut = {}
+    peace(world)
+    assert world.marks["snapshot installed"]
+    assert world.nodes[N1].core.log.newest == world.nodes[N2].core.log.newest
 
 
 @pytest.mark.parametrize("synced", [True, False])

@@ -19,7 +19,7 @@ SETTINGS = Settings(
     apply_bytes=20,
     cache_bytes=600,
 )
-STEPS = 600
+STEPS = 800
 WORLDS_PER_SEED = 8
 EACH_SEEN = (
     "truncation",
@@ -40,7 +40,11 @@ class Schedule:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         size = self.random.choice((3, 3, 5))
-        self.cluster = Cluster(size, SETTINGS, lambda _, below: self.random.randrange(below))
+        self.jitter = self.random.choice((2, 4, 8))
+        """Below what election timeouts differ: the less, the more members stand at once."""
+        self.cluster = Cluster(size, SETTINGS, lambda _, below: self.random.randrange(min(self.jitter, below)))
+        self.slow: dict[NodeId, bool] = {}
+        """Whose clock hardly runs: a paused machine."""
         self.count = 0
         self.lossy = self.random.random() < 0.7
         """Whether this world's messages are lost, doubled and overtaken, or only late."""
@@ -54,11 +58,13 @@ class Schedule:
             self.compact: 3,
             self.transfer: 0.7,
             self.crash: 1.0,
-            self.restart: 3,
-            self.cut: 1.5,
-            self.mend: 1.5,
+            self.restart: 6,
+            self.cut: 1.0,
+            self.mend: 2.5,
             self.stall: 0.4,
             self.go_on: 0.4,
+            self.behead: 1.2,
+            self.pause: 0.6,
             self.lose: 8 if self.lossy else 0,
             self.unreachable: 0.5,
         }
@@ -89,7 +95,8 @@ class Schedule:
 
     def all_tick(self) -> None:
         for name in self.cluster.up:
-            self.cluster.tick(name)
+            if name not in self.slow or self.random.random() < 0.1:
+                self.cluster.tick(name)
 
     def messages(self) -> None:
         """Some links deliver some."""
@@ -170,8 +177,29 @@ class Schedule:
         self.cluster.nodes[name].stalled = True
 
     def go_on(self) -> None:
+        self.slow.clear()
         for node in self.cluster.nodes.values():
             node.stalled = False
+
+    def pause(self) -> None:
+        self.slow[self.random.choice(self.cluster.leaders or self.cluster.names)] = True
+
+    def behead(self) -> None:
+        """A leader writes what at most one other gets, and is gone."""
+        if not self.cluster.leaders:
+            return
+        name = self.random.choice(self.cluster.leaders)
+        self.propose()
+        self._work(name)
+        others = [link for link in self.cluster.links if link[0] == name]
+        spared = self.random.choice(others)
+        for link in others:
+            while self.cluster.links[link] and link != spared:
+                self.cluster.drop(link)
+        if self.random.random() < 0.5:
+            self.cluster.crash(name, self.random.randrange(9))
+        else:
+            self.cluster.cut |= {link: True for link in self.cluster.links if name in link}
 
     def lose(self) -> None:
         link = self._link()
@@ -192,6 +220,7 @@ class Schedule:
         """All faults end: within a bound there is one leader, it commits, and all logs are the same."""
         self.mend()
         self.go_on()
+        self.jitter = SETTINGS.election_ticks
         for name in self.cluster.names:
             if name not in self.cluster.up:
                 self.cluster.restart(name)

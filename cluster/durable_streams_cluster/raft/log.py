@@ -286,6 +286,7 @@ class RaftLog:
         if after >= upto:
             return ()
         first = self._first_in_memory
+        assert after >= first - 1
         return tuple(self._tail[after - first + 1 : upto - first + 1])
 
     def check(self) -> None:
