@@ -3,7 +3,7 @@
 A script begins with ``cluster SIZE``, with settings if it wants. After each command the member concerned does all that
 it owes, and what it said is printed; with ``cluster SIZE manual`` a script asks for each hand-over, sync and
 application by itself. ``settle`` delivers everything and prints what is not a message. Election timeouts differ by
-five ticks from one member to the next, ``n1`` has the shortest.
+four ticks from one member to the next; ``n1`` has the shortest, 10.
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ class Script:
         settings = Settings(**times, **sizes)
         size = int(command.word())
         self.cluster = Cluster(
-            size, settings, lambda name, below: 5 * (int(name[1:]) - 1) % below, noop=not self.manual
+            size, settings, lambda name, below: 4 * (int(name[1:]) - 1) % below, noop=not self.manual
         )
         return ""
 
