@@ -109,6 +109,8 @@ class Cluster:
         node.status = after = core.status()
         invariants.check(before, after)
         core.log.check()
+        for progress in core._state.progress.values():
+            progress.check()
         running = [node.running for node in self.nodes.values() if node.running is not None]
         self.checker.stepped(name, core, before, after, running)
 

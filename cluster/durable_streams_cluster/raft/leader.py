@@ -73,7 +73,7 @@ def begin_reads(state: RaftState) -> None:
 def send_entries(state: RaftState) -> None:
     """Send each follower what it lacks, as far as its window lets; news of the commit index if nothing else."""
     for peer, progress in state.progress.items():
-        while not progress.paused and _send_some(state, peer, progress):
+        while (not progress.paused or progress.nudge) and _send_some(state, peer, progress):
             pass
 
 
@@ -82,7 +82,7 @@ def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     log = state.log
     previous = Index(progress.next - 1)
     term = log.term_at(previous)
-    entries = log.entries(progress.next, state.settings.message_bytes) if term is not None else None
+    entries = [] if progress.paused else log.entries(progress.next, state.settings.message_bytes)
     if term is None or entries is None:
         progress.wait_for_snapshot()
         state.events.append(SnapshotNeeded(peer))
