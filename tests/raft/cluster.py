@@ -89,7 +89,9 @@ class Cluster:
         self.settings = settings
         self._chance = chance
         self._noop = noop
-        """Whether a new leader's caller proposes an entry at once, as it should."""
+        """Whether a new leader's caller proposes an entry, as it should ..."""
+        self.lazy = False
+        """... and whether it takes its time."""
         self.nodes = {name: Node(name) for name in self.names}
         self.links: dict[Link, deque[Packet]] = {(a, b): deque() for a in self.names for b in self.names if a != b}
         self.cut: dict[Link, bool] = {}
@@ -170,7 +172,8 @@ class Cluster:
     def ready(self, name: NodeId) -> Ready | None:
         """Take one hand-over: write it, send what may be sent, keep the rest for later."""
         node = self.nodes[name]
-        if self._noop and node.core.may_propose and node.leads_in != node.core.term:
+        owes = self._noop and node.core.may_propose and node.leads_in != node.core.term
+        if owes and not (self.lazy and self._chance(name, 8)):
             node.leads_in = node.core.term
             self.propose(name, b"", EntryKind.NOOP)
         with self._step(name) as core:

@@ -75,3 +75,20 @@ def peace(world: Cluster) -> None:
     assert len({core.log.newest for core in cores}) == 1
     assert {core.log.committed for core in cores} == {cores[0].log.last}
     assert len({world.nodes[name].disk.visible.machine for name in world.up}) == 1
+
+
+def figure_8(world: Cluster) -> None:
+    """Paper, figure 8 (thesis 3.7), up to (c): n1 leads again, and a majority has an entry of its first term."""
+    elect(world, N1)
+    only(world, N1, N2)
+    write(world, N1, "a")
+    world.deliver((N1, N2))
+    world.turn(N2)
+    world.crash(N1)
+    elect(world, N5, N3, N4)
+    only(world)
+    write(world, N5, "b")
+    world.crash(N5)
+    world.restart(N1)
+    elect(world, N1, N2, N3)
+    assert [log(world, name) for name in (N1, N2, N3)] == ["1/1"] * 3

@@ -4,6 +4,7 @@ import pytest
 
 from durable_streams_cluster.ids import Index, Term
 from durable_streams_cluster.raft import (
+    NOTHING,
     AppendEntries,
     AppendReply,
     EntryId,
@@ -12,6 +13,7 @@ from durable_streams_cluster.raft import (
     HeartbeatReply,
     InstallSnapshot,
     Membership,
+    RequestVote,
     Role,
     SnapshotMeta,
     VoteReply,
@@ -27,6 +29,7 @@ from tests.raft.history import (
     N5,
     cluster,
     elect,
+    figure_8,
     forge,
     log,
     only,
@@ -34,23 +37,6 @@ from tests.raft.history import (
     peace,
     write,
 )
-
-
-def figure_8(world: Cluster) -> None:
-    """Paper, figure 8 (thesis 3.7), up to (c): n1 leads again, and a majority has an entry of its first term."""
-    elect(world, N1)
-    only(world, N1, N2)
-    write(world, N1, "a")
-    world.deliver((N1, N2))
-    world.turn(N2)
-    world.crash(N1)
-    elect(world, N5, N3, N4)
-    only(world)
-    write(world, N5, "b")
-    world.crash(N5)
-    world.restart(N1)
-    elect(world, N1, N2, N3)
-    assert [log(world, name) for name in (N1, N2, N3)] == ["1/1"] * 3
 
 
 def test_an_entry_of_an_older_term_is_not_committed_by_counting() -> None:
@@ -281,6 +267,20 @@ def test_a_vote_survives_a_restart_or_was_never_given(synced: bool) -> None:
     assert world.nodes[N2].core.status().hard_state.vote == (N1 if synced else None)
     assert world.nodes[N2].core.term == (1 if synced else 0)
     peace(world)
+
+
+def test_a_vote_in_a_term_that_was_known_before_survives_too() -> None:
+    """The same bugs, where the term was stored some time before the vote."""
+    world = cluster()
+    forge(world, N3, N2, VoteReply(Term(4), Term(4), granted=False))
+    world.turn(N2)
+    forge(world, N1, N2, RequestVote(Term(4), NOTHING))
+    world.turn(N2)
+    world.crash(N2)
+    world.restart(N2)
+    forge(world, N3, N2, RequestVote(Term(4), NOTHING))
+    world.turn(N2)
+    assert [packet.message for packet in world.links[N2, N3]] == [VoteReply(Term(4), Term(4), granted=False)]
 
 
 def test_whatever_a_crash_leaves_each_entry_is_applied_once_to_the_state_it_left() -> None:

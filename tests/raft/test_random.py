@@ -43,6 +43,7 @@ class Schedule:
         self.jitter = self.random.choice((2, 4, 8))
         """Below what election timeouts differ: the less, the more members stand at once."""
         self.cluster = Cluster(size, SETTINGS, lambda _, below: self.random.randrange(min(self.jitter, below)))
+        self.cluster.lazy = self.random.random() < 0.4
         self.slow: dict[NodeId, bool] = {}
         """Whose clock hardly runs: a paused machine."""
         self.count = 0
@@ -218,6 +219,7 @@ class Schedule:
         self.mend()
         self.go_on()
         self.jitter = SETTINGS.election_ticks
+        self.cluster.lazy = False
         for name in self.cluster.names:
             if name not in self.cluster.up:
                 self.cluster.restart(name)
