@@ -274,3 +274,10 @@ def test_any_schedule_is_safe_and_peace_brings_the_cluster_back(request: pytest.
     if one is None:
         missing = [mark for mark in EACH_SEEN if not marks[mark]]
         assert not missing, f"no schedule came to: {missing}"
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    one, other = Schedule(7), Schedule(7)
+    one.run()
+    other.run()
+    assert one.cluster.trace == other.cluster.trace
