@@ -200,6 +200,9 @@ class RaftCore:
                 state.send_durable(sender, AppendReply(state.term, Index(0), rejected=True))
             case RequestVote():
                 state.send_durable(sender, VoteReply(state.term, message.term, granted=False, pre=message.pre))
+            case VoteReply(pre=True):
+                # From a member that is behind. Which question it answers is told by the term that was asked about.
+                candidate.on_vote_reply(state, sender, message)
             case _:
                 pass
 
@@ -252,7 +255,8 @@ class RaftCore:
         """Sending a snapshot to ``node`` has ended, well or not: it is asked what it has."""
         progress = self._state.progress.get(node)
         if progress is not None and progress.state is State.SNAPSHOT:
-            progress.probe(Index(progress.match + 1))
+            # The snapshot may be there and its answer lost: only an entry that the log still has can be asked for.
+            progress.probe(Index(self.log.last + 1))
             progress.probe_sent = True  # until its next heartbeat: a snapshot that failed is not begun at once again
 
     # -------------------------------------------------------------------------------------------------------- ready

@@ -32,6 +32,7 @@ def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
         state.send_durable(sender, AppendReply(state.term, log.committed))
         return
     if not log.has(message.previous):
+        assert message.previous.index > log.committed, f"{sender} has another entry {message.previous.index}"
         hint = log.conflict_hint(message.previous)
         state.send_durable(sender, AppendReply(state.term, message.previous.index, rejected=True, hint=hint))
         return

@@ -11,7 +11,7 @@ def check(before: Status, after: Status) -> None:
     1. The term never falls, and a vote given in a term is never taken back (thesis 3.3).
     2. What is committed and what is applied never falls, and applied <= committed <= last.
     3. A leader's log only grows in its term (thesis 3.5, leader append-only).
-    4. A leader leads in its own name; who follows nobody does not name itself.
+    4. A leader leads in its own name, and only a leader has followers.
     5. A follower is known to hold no more than the leader's log has.
     """
     old, new = before.hard_state, after.hard_state
@@ -25,7 +25,9 @@ def check(before: Status, after: Status) -> None:
     if leads and before.role is Role.LEADER and new.term == old.term:
         assert after.last.index >= before.last.index
     assert not leads or after.last.term <= new.term
+    assert not leads or (after.leader is not None and after.leader not in after.followers)
     assert bool(after.followers) <= leads
+    assert after.transferee is None or after.transferee in after.followers
     for each in after.followers.values():
         assert each.match < each.next
         assert each.match <= after.last.index

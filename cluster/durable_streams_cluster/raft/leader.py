@@ -35,9 +35,11 @@ def tick(state: RaftState) -> None:
     """Time passed."""
     state.elapsed += 1
     state.heartbeat_elapsed += 1
+    state.transfer_elapsed += 1
+    if state.transfer_elapsed >= state.settings.election_ticks:
+        state.transferee = None  # It took too long: this node goes on.
     if state.elapsed >= state.settings.election_ticks:
         state.elapsed = 0
-        state.transferee = None  # It took too long: this node goes on.
         if not _count_quorum(state):
             state.become_follower(state.term, None, "a majority was not heard from for an election timeout")
             return
@@ -71,7 +73,7 @@ def begin_reads(state: RaftState) -> None:
 def send_entries(state: RaftState) -> None:
     """Send each follower what it lacks, as far as its window lets; news of the commit index if nothing else."""
     for peer, progress in state.progress.items():
-        while not progress.paused and _send_some(state, peer, progress):
+        while (not progress.paused or progress.nudge) and _send_some(state, peer, progress):
             pass
 
 
@@ -80,7 +82,7 @@ def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     log = state.log
     previous = Index(progress.next - 1)
     term = log.term_at(previous)
-    entries = log.entries(progress.next, state.settings.message_bytes) if term is not None else None
+    entries = [] if progress.paused else log.entries(progress.next, state.settings.message_bytes)
     if term is None or entries is None:
         progress.wait_for_snapshot()
         state.events.append(SnapshotNeeded(peer))
@@ -106,6 +108,8 @@ def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> N
         return
     assert message.match <= state.log.last, f"{sender} acknowledged {message.match} of {state.log.last} entries"
     if progress.acked(message.match):
+        if progress.state is State.SNAPSHOT and state.log.reaches(progress.match):
+            progress.replicate()
         advance_commit(state)
     if state.transferee == sender:
         _hand_over_if_ready(state)
@@ -118,6 +122,8 @@ def on_heartbeat_reply(state: RaftState, sender: NodeId, message: HeartbeatReply
         return
     progress.heard(state.log.newest)
     state.reads.heard(sender, message.round)
+    if state.transferee == sender:
+        _hand_over_if_ready(state)  # Again: the word may have been lost.
 
 
 def advance_commit(state: RaftState) -> None:
@@ -138,7 +144,7 @@ def transfer(state: RaftState, target: NodeId) -> None:
     assert state.role is Role.LEADER
     assert target in state.progress
     state.transferee = target
-    state.elapsed = 0
+    state.transfer_elapsed = 0
     _hand_over_if_ready(state)
 
 
@@ -151,8 +157,6 @@ def _hand_over_if_ready(state: RaftState) -> None:
 
 def resign(state: RaftState, reason: str) -> None:
     """Stop leading at once; the follower that has most is told to stand."""
-    heard = [peer for peer, progress in state.progress.items() if progress.active]
-    if heard:
-        best = max(heard, key=lambda peer: state.progress[peer].match)
-        state.send(best, TimeoutNow(state.term))
+    best = max(state.peers, key=lambda peer: (state.progress[peer].active, state.progress[peer].match))
+    state.send(best, TimeoutNow(state.term))
     state.become_follower(state.term, None, reason)

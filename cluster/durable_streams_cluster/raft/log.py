@@ -1,8 +1,7 @@
 """The log as the core sees it: what the disk holds, and the newest entries that it may not hold yet."""
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from durable_streams_cluster.ids import Index, Term
@@ -10,16 +9,19 @@ from durable_streams_cluster.raft.messages import NOTHING, Entry, EntryId
 
 
 class LogReader(Protocol):
-    """What storage offers: the log on disk, ``first`` to ``last``, no hole; later only what is applied is read."""
+    """What storage offers: the log on disk, ``first`` to ``last`` without a hole; empty when ``first > last``.
+
+    It holds what was handed over up to now, whether it is durable or not.
+    """
 
     @property
     def first(self) -> Index:
-        """Index of the oldest entry kept, one above ``last`` when empty."""
+        """Index of the oldest entry kept."""
         ...
 
     @property
     def last(self) -> Index:
-        """Index of the newest entry, 0 when nothing was ever written."""
+        """Index of the newest entry."""
         ...
 
     def entry(self, index: Index) -> Entry | None:
@@ -42,6 +44,7 @@ class RaftLog:
     1. applied <= committed <= last, and durable <= handed <= last.
     2. What is in memory is without a hole, ends at ``last``, and reaches back to ``applied`` at least.
     3. Nothing at or below ``committed`` is ever truncated.
+    4. The disk is asked for nothing that is in memory, nor for what a snapshot replaced: it may still hold that.
     """
 
     def __init__(self, reader: LogReader, applied: EntryId, cache_bytes: int = 0) -> None:
@@ -51,11 +54,13 @@ class RaftLog:
         self.applied = applied.index
         self.committed = applied.index
         self._applied_term = applied.term
+        self._restored = NOTHING
+        """What the last snapshot held that was taken since the start: nothing before it can be read any more."""
         self.last = max(reader.last, applied.index)
         self.handed = self.last
         self.durable = self.last
         self._handed_committed = applied.index
-        self._tail: deque[Entry] = deque()
+        self._tail: list[Entry] = []
         self._kept_bytes = 0
         """Of the applied entries in ``_tail``."""
         self._outstanding: deque[tuple[int, Index, Index]] = deque()
@@ -76,7 +81,9 @@ class RaftLog:
     @property
     def first(self) -> Index:
         """The oldest entry that can be read, in memory or on disk."""
-        return min(self._reader.first, self._first_in_memory)
+        in_memory, on_disk = self._first_in_memory, self._reader.first
+        reaches = on_disk <= self._reader.last and self._reader.last + 1 >= in_memory
+        return Index(max(on_disk, self._restored.index + 1)) if reaches and on_disk < in_memory else in_memory
 
     @property
     def _first_in_memory(self) -> Index:
@@ -94,11 +101,17 @@ class RaftLog:
             return self._tail[index - self._first_in_memory].term if index < self.last else None
         if index == self.applied:
             return self._applied_term
-        return self._reader.term(index)
+        if index == self._restored.index:
+            return self._restored.term
+        return self._reader.term(index) if index > self._restored.index else None
 
     def has(self, entry: EntryId) -> bool:
-        """Whether this entry is in the log, or was before it was compacted away (only what is applied is)."""
+        """Whether this entry is in the log, as far as it is not compacted away."""
         return self.term_at(entry.index) == entry.term
+
+    def reaches(self, index: Index) -> bool:
+        """Whether what follows ``index`` can be sent to somebody who has this entry."""
+        return index + 1 >= self.first and self.term_at(index) is not None
 
     def entries(self, start: Index, max_bytes: int) -> list[Entry] | None:
         """Entries from ``start`` on: at least one if there is one, then up to ``max_bytes``; None if it is gone."""
@@ -113,14 +126,16 @@ class RaftLog:
             found.append(entry)
         return found
 
-    def _from(self, start: Index) -> "list[Entry] | islice[Entry]":
+    def _from(self, start: Index) -> Iterator[Entry]:
         in_memory = self._first_in_memory
         if start >= in_memory:
-            return islice(self._tail, start - in_memory, None)
+            for place in range(start - in_memory, len(self._tail)):
+                yield self._tail[place]
+            return
         entry = self._reader.entry(start)
         assert entry is not None, "the log has no hole"
         # One at a time from disk: an entry is up to a megabyte, and who lags is not in a hurry.
-        return [entry]
+        yield entry
 
     def conflict_hint(self, previous: EntryId) -> EntryId:
         """The newest entry here that a leader with ``previous`` may have, too.
@@ -182,7 +197,7 @@ class RaftLog:
             self.last = Index(self.last - 1)
         self.last_term = self._tail[-1].term if self._tail else self._applied_term
         if index <= self.handed:
-            self._rewritten = min(index, self._rewritten or index)
+            self._rewritten = index if self._rewritten is None else min(index, self._rewritten)
         self.handed = min(self.handed, self.last)
         self.durable = min(self.durable, self.last)
 
@@ -191,9 +206,12 @@ class RaftLog:
         assert last.index > self.committed
         self._tail.clear()
         self._kept_bytes = 0
+        # What was committed is still durable, if not as entries; what was behind it is replaced.
+        self.durable = min(self.durable, self.committed)
         self.last, self.last_term = last.index, last.term
-        self.committed = self.applied = self.handed = self.durable = self._handed_committed = last.index
+        self.committed = self.applied = self.handed = self._handed_committed = last.index
         self._applied_term = last.term
+        self._restored = last
         self._rewritten = Index(0)
 
     # ------------------------------------------------------------------------------------------------------- marks
@@ -246,29 +264,37 @@ class RaftLog:
         return self.committed > self._handed_committed
 
     def mark_applied(self, index: Index) -> None:
-        """The caller applied everything up to ``index``: memory beyond the cache is released."""
-        assert self.applied <= index <= self.committed
-        if index == self.applied:
+        """The caller applied everything up to ``index``: memory beyond the cache is released.
+
+        What it applied before a snapshot took the place of that may be told late.
+        """
+        assert index <= self.committed
+        if index <= self._restored.index:
             return
-        first = self._first_in_memory
-        for entry in islice(self._tail, self.applied - first + 1, index - first + 1):
+        assert index >= self.applied
+        for entry in self._slice(self.applied, index):
             self._kept_bytes += _cost(entry)
             self._applied_term = entry.term
         self.applied = index
-        while self._tail and self._tail[0].index <= index and self._kept_bytes > self._cache_bytes:
-            self._kept_bytes -= _cost(self._tail.popleft())
+        released = 0
+        while self._kept_bytes > self._cache_bytes:
+            self._kept_bytes -= _cost(self._tail[released])
+            released += 1
+        del self._tail[:released]
 
     def _slice(self, after: Index, upto: Index) -> tuple[Entry, ...]:
         if after >= upto:
             return ()
         first = self._first_in_memory
-        return tuple(islice(self._tail, after - first + 1, upto - first + 1))
+        assert after >= first - 1
+        return tuple(self._tail[after - first + 1 : upto - first + 1])
 
     def check(self) -> None:
         """Assert the invariants."""
         assert self.applied <= self.committed <= self.last
         assert self.durable <= self.handed <= self.last
         assert self._first_in_memory <= self.applied + 1
+        assert self._restored.index <= self.applied
         for place, entry in enumerate(self._tail):
             assert entry.index == self._first_in_memory + place
 

@@ -21,7 +21,8 @@ class State(Enum):
 class Progress:
     """One follower.
 
-    Invariants (``check``): match < next; in flight only while replicating, in order, all below ``next``.
+    Invariants (``check``): match < next; in flight only while replicating, in order, all below ``next``, and no more
+    than the window holds.
     """
 
     def __init__(self, next_index: Index, max_messages: int, max_bytes: int) -> None:
@@ -36,7 +37,10 @@ class Progress:
         """Whether it was heard from since the last check of the quorum."""
         self.probe_sent = False
         self.nudge = False
-        """Whether a message may have been lost: an empty one asks what is there."""
+        """Whether a message may have been lost: an empty one asks what is there, however full the window is.
+
+        The window stays as it is: it may only be that the follower's disk hangs, and its memory has an end.
+        """
         self._match_heard = Index(0)
         self._max_messages = max_messages
         self._max_bytes = max_bytes
@@ -73,7 +77,7 @@ class Progress:
         self.next = max(self.next, Index(self.match + 1))
         while self._inflight and self._inflight[0][0] <= match:
             self._inflight_bytes -= self._inflight.popleft()[1]
-        if self.state is State.PROBE or (self.state is State.SNAPSHOT and news):
+        if self.state is State.PROBE:
             self.replicate()
         return news
 
@@ -100,10 +104,8 @@ class Progress:
         """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
         self.active = True
         self.probe_sent = False
-        if self.match < newest.index and self.match == self._match_heard:
+        if self.state is State.REPLICATE and self.match < newest.index and self.match == self._match_heard:
             self.nudge = True
-            if self.paused and self._inflight:
-                self._inflight_bytes -= self._inflight.popleft()[1]
         self._match_heard = self.match
 
     def probe(self, next_index: Index) -> None:
@@ -122,7 +124,7 @@ class Progress:
 
     def _reset(self, state: State) -> None:
         self.state = state
-        self.probe_sent = False
+        self.probe_sent = self.nudge = False
         self._inflight.clear()
         self._inflight_bytes = 0
 
@@ -130,5 +132,7 @@ class Progress:
         """Assert the invariants."""
         assert self.match < self.next
         assert self.state is State.REPLICATE or not self._inflight
+        assert len(self._inflight) <= self._max_messages
+        assert self._inflight_bytes == sum(size for _, size in self._inflight)
         assert list(self._inflight) == sorted(self._inflight)
         assert all(index < self.next for index, _ in self._inflight)

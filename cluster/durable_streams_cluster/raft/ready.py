@@ -47,8 +47,9 @@ class Ready(msgspec.Struct, frozen=True):
 
     What the caller owes, in this order:
 
-    1. Put ``hard_state``, ``snapshot`` and ``entries`` into one write batch. The first of the entries may have an index
-       that is in the log already: it and all behind it are replaced.
+    1. Put ``hard_state``, ``snapshot`` and ``entries`` into one write batch, in this order. A snapshot replaces the
+       state and the whole log. The first of the entries may have an index that is in the log already: it and all
+       behind it are replaced, though the entries may be fewer.
     2. Send ``send_now`` at any time: a leader's entries race its own disk (thesis 10.2.1).
     3. Once that batch is durable, call ``RaftCore.persisted(number)``, and only then send ``send_once_durable``.
     4. Apply ``committed`` in order, then call ``RaftCore.applied(index)``.

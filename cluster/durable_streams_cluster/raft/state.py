@@ -68,6 +68,8 @@ class RaftState:
         self._random = random
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
+        self._led_in = Term(0)
+        """The term in which ``leader`` leads: the same node may lead anew."""
         self.elapsed = 0
         """Ticks since the leader was heard from, an election began, or a leader counted its quorum."""
         self.timeout = self.new_timeout()
@@ -79,6 +81,7 @@ class RaftState:
         """The first entry of the leader's own term."""
         self.heartbeat_elapsed = 0
         self.transferee: NodeId | None = None
+        self.transfer_elapsed = 0
         self.cluster_ms = 0
         """The newest cluster time that is known: a leader's caller sets it, heartbeats carry it."""
         # What the next hand-over takes.
@@ -122,13 +125,13 @@ class RaftState:
     def become_follower(self, term: Term, leader: NodeId | None, reason: str) -> None:
         """Follow in ``term``, under ``leader`` if it is known."""
         assert term >= self.term
-        if term > self.term:
-            self.hard_state = HardState(term)
         if self.role is Role.LEADER:
-            self.events.append(SteppedDown(self.term if term == self.term else Term(term - 1), reason))
+            self.events.append(SteppedDown(self.term, reason))
             self.failed_reads += self.reads.drop()
             self.progress = {}
             self.transferee = None
+        if term > self.term:
+            self.hard_state = HardState(term)
         self.role = Role.FOLLOWER
         self.votes = {}
         self.elapsed = 0
@@ -137,6 +140,6 @@ class RaftState:
 
     def know_leader(self, leader: NodeId | None) -> None:
         """``leader`` leads in this term, or nobody that is known."""
-        if leader != self.leader:
-            self.leader = leader
+        if leader != self.leader or (leader is not None and self._led_in != self.term):
+            self.leader, self._led_in = leader, self.term
             self.events.append(LeaderChanged(leader, self.term))
