@@ -20,9 +20,10 @@ def elect(world: Cluster, name: NodeId, *voters: NodeId) -> None:
     party = {name, *voters}
     world.cut = {link: True for link in world.links if not party.issuperset(link)}
     for voter in voters:
-        while world.nodes[voter].core.role is Role.LEADER or world.nodes[voter].core._state.hears_leader:
-            world.tick(voter)
-            world.turn(voter)
+        for _ in range(3 * ELECTION):
+            if world.nodes[voter].core.role is Role.LEADER or world.nodes[voter].core._state.hears_leader:
+                world.tick(voter)
+                world.turn(voter)
     for packets in world.links.values():
         packets.clear()
     for _ in range(4 * ELECTION):
