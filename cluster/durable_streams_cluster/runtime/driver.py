@@ -34,6 +34,8 @@ from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
+WAKE_SLICE = 50
+"""Live readers that are woken before the loop gets its turn: some four milliseconds."""
 STALL_RETRY_S = 0.005
 STALL_SAID_MS = 10_000
 """A disk that is too slow for what is sent stalls many times a second: said this often."""
@@ -213,7 +215,7 @@ class Driver:
             if not future.done():
                 future.set_result(outcome)
         if effects.wakes:
-            self.tails.wake(effects.wakes)
+            self._wake(self.tails.wakes(effects.wakes))
         flush = self._kv.flush_due()
         if effects.must_sync or flush:
             self._busy = True
@@ -223,6 +225,13 @@ class Driver:
                 self.look()
         if not self._led.done() and self.replica.group.core.can_read:
             self._led.set_result(None)
+
+    def _wake(self, callbacks: list[Callable[[], None]]) -> None:
+        """Wake those who watch, in slices: each takes a moment to answer, and the loop serves others, too."""
+        for wake in callbacks[:WAKE_SLICE]:
+            wake()
+        if len(callbacks) > WAKE_SLICE:
+            self._loop.call_soon(self._wake, callbacks[WAKE_SLICE:])
 
     def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:
         if failure is not None:
