@@ -1,6 +1,7 @@
 """The command: exit codes, the ready line, signals, and what it says when the cluster is not installed."""
 
 import asyncio
+import gc
 import io
 import logging
 import os
@@ -365,3 +366,17 @@ def test_runs_as_a_module(module: str) -> None:
         [sys.executable, "-m", module, "--version"], env=clean_environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("durable-streams ")
+
+
+def test_the_collector_leaves_alone_what_the_start_made() -> None:
+    before = gc.get_threshold()
+    gc.unfreeze()
+    gc.set_threshold(700, 10, 10)
+    try:
+        cli._spare_collector()
+        assert gc.get_freeze_count() > 1000
+        assert gc.isenabled()
+        assert gc.get_threshold() > (700, 10, 10), "seldom, but not never"
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

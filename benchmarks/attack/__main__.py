@@ -113,10 +113,9 @@ def fill(port: int) -> str:
     make(port, s.PAGES, s.SMALL, s.LARGE, s.HOT, s.CALM)
     client = Client(port)
     for path, appends, size in ((s.PAGES, s.PAGE_APPENDS, s.PAGE_BYTES), (s.SMALL, s.SMALL_APPENDS, s.SMALL_BYTES)):
-        assert client.socket is not None
         request = post(path, b"." * size)
         for _ in range(0, appends, 25):
-            client.socket.sendall(request * 25)
+            client.open().sendall(request * 25)
             for _ in range(25):
                 assert client._answer()[0] == 204
     for _ in range(s.LARGE_APPENDS):

@@ -9,6 +9,7 @@ import collections
 import errno
 import heapq
 import json
+import os
 import random
 import select
 import socket
@@ -182,6 +183,7 @@ class Attack:
 
 
 def main() -> int:
+    os.nice(19)  # They would have machines of their own: what they take of this one's processor is not their attack.
     plans = json.loads(sys.stdin.readline())
     attack = Attack(int(sys.argv[1]), plans["groups"], plans["ramp_s"])
     attack.run()

@@ -37,15 +37,19 @@ class Client:
         for attempt in (1, 2):
             fresh = self.socket is None
             try:
-                if self.socket is None:
-                    self.socket, self.buffer = dial(self.port), b""
-                self.socket.sendall(request)
+                self.open().sendall(request)
                 return self._answer()
             except (ConnectionError, EOFError):
                 self.close()
                 if fresh or attempt == 2:
                     raise
         raise AssertionError
+
+    def open(self) -> socket.socket:
+        """Connect, unless that is done."""
+        if self.socket is None:
+            self.socket, self.buffer = dial(self.port), b""
+        return self.socket
 
     def _answer(self) -> tuple[int, dict[str, str], bytes]:
         while (end := self.buffer.find(b"\r\n\r\n")) < 0:

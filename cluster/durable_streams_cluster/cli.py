@@ -6,6 +6,7 @@ The command that users type lives in the client (``durable_streams_client.cli``)
 
 import argparse
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -177,7 +178,23 @@ async def _run(config: Config, node: NodeModule) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await node.run_node(config, stopping, lambda addresses: _print_ready(config, addresses))
+
+    def on_ready(addresses: Addresses) -> None:
+        _spare_collector()
+        _print_ready(config, addresses)
+
+    await node.run_node(config, stopping, on_ready)
+
+
+def _spare_collector() -> None:
+    """Let Python look for cycles seldom, and never among what the start made: each full look holds all requests up.
+
+    Measured while 1,500 connections were opened: five of them, of up to 65 ms. What a node makes and drops has few
+    cycles, and the looks at what is young find those.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _exit_now() -> NoReturn:

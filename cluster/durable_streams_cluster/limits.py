@@ -140,7 +140,7 @@ class Limits:
     readers that take nothing for a second are disconnected."""
     pressed_read_bytes: int = 64 * KIB
     """The size of a small page."""
-    kernel_unsent_bytes: int = 64 * KIB
+    kernel_unsent_bytes: int = 16 * KIB
     """What the kernel takes of one connection beyond what is on its way: left alone it takes four megabytes, which
     nobody counts, and a reader that reads nothing is fed until they are full."""
     # The store.

@@ -1,6 +1,8 @@
 """Driver and service over a store in memory, with simulated time: reads, admission, draining, a disk that fails."""
 
 import asyncio
+import functools
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from durable_streams_cluster.api import From, OffsetGone, Page
 from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
 from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.runtime.driver import WAKE_SLICE
 from durable_streams_cluster.streams.commands import Append, Delete
 from durable_streams_cluster.streams.offsets import START
 from durable_streams_cluster.streams.outcomes import Appended, Deleted, NotFound
@@ -267,5 +270,25 @@ def test_a_watch_wakes_for_appends_closure_and_deletion_of_its_stream_only() -> 
                 assert await waiting
         with world.streams.watch("nowhere") as nothing:
             assert not await nothing.wait(0.5)
+
+    simulate(main)
+
+
+def test_many_watchers_are_woken_in_slices_each_once() -> None:
+    async def main() -> None:
+        world = await started()
+        await world.streams.create(create("s"))
+        woken: list[int] = []
+        count = 3 * WAKE_SLICE + 1
+        for number in range(count):
+            world.driver.tails.register("s", number, functools.partial(woken.append, number))
+        appended = asyncio.ensure_future(world.streams.append(append("s")))
+        steps = [0]
+        while len(woken) < count:
+            await asyncio.sleep(0)
+            steps.append(len(woken))
+        assert max(after - before for before, after in itertools.pairwise(steps)) == WAKE_SLICE
+        assert sorted(woken) == list(range(count))
+        await appended
 
     simulate(main)

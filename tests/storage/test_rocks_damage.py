@@ -10,6 +10,7 @@ import pytest
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.storage.recovery import FAMILY_TURN, check_families
 from durable_streams_cluster.storage.rocks import RocksKv
+from durable_streams_cluster.storage.rocks_damage import find_file
 from tests.storage.crashes import (
     DATA,
     LOG,
@@ -236,3 +237,12 @@ def test_damage_right_before_a_kill_is_refused(kv: RocksKv, tmp_path: Path, cloc
     wal = wals(path)[-1]
     damage(wal, headers(wal)[-6] + 20, b"\xff\x00\xff")
     assert_refused(path, rf"{wal} is damaged .*: turn 40 was synced, but only \d\d is there")
+
+
+def test_a_sync_that_does_not_say_its_file_is_of_the_newest_log(tmp_path: Path) -> None:
+    for number in (7, 12, 9):
+        (tmp_path / f"{number:06}.log").write_bytes(b"x")
+    (tmp_path / "000013.log").touch()
+    error = Exception("IO error: Writer has previous error.")
+    assert find_file(tmp_path, "sync", error) == tmp_path / "000012.log"
+    assert find_file(tmp_path, "get", error) is None

@@ -21,8 +21,6 @@ class Tails:
             if not waiting:
                 del self._waiting[path]
 
-    def wake(self, paths: Iterable[str]) -> None:
-        """These streams moved: each of their watchers is called once, however often they moved in the turn."""
-        for path in dict.fromkeys(paths):
-            for callback in tuple(self._waiting.get(path, {}).values()):
-                callback()
+    def wakes(self, paths: Iterable[str]) -> list[Callable[[], None]]:
+        """These streams moved: what to call, each watcher once, however often they moved in the turn."""
+        return [callback for path in dict.fromkeys(paths) for callback in self._waiting.get(path, {}).values()]

@@ -242,14 +242,14 @@ class RocksKv(RocksReader):
         """
         with self._disk, self._gate:
             self._sync(record=True)
-            self._unwritten()
+            unwritten = self._unwritten()
             try:
                 # The first one starts a new WAL; the others find it empty and start none.
                 for family in (*self._families, self._database):
                     family.flush(False)
             except BaseException as error:
                 raise self._fail("flush", error) from error
-            self._moved, self._unflushed = self._moved + self._unflushed, 0
+            self._moved, self._unflushed = unwritten, 0
             self._waiting.flushed()
 
     def reclaim_due(self) -> bool:
@@ -373,7 +373,7 @@ class RocksKv(RocksReader):
         return turn
 
     def _unwritten(self) -> int:
-        """Bytes in memtables, those included that are being written out; asked before each flush, lest they add up."""
+        """Bytes in memtables, those included that are being written out."""
         if self._moved and not self._room.writing_out():
             self._moved = 0
         return self._unflushed + self._moved

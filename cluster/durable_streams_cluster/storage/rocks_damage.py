@@ -67,6 +67,14 @@ def find_table(database: Path, error: BaseException) -> Path | None:
     return None
 
 
+def find_file(database: Path, call: str, error: BaseException) -> Path | None:
+    """The file that a failed call was about, when RocksDB's words do not say it."""
+    table = find_table(database, error)
+    if table is None and call == "sync":  # "Writer has previous error": a sync of its own threads failed before ours
+        return next(reversed(full_wals(database)), None)
+    return table
+
+
 def _says(other: Rdict, table: Path) -> str:
     try:
         other.ingest_external_file([str(table)])

@@ -9,7 +9,7 @@ from rocksdict import Rdict, RdictIter, ReadOptions
 from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.storage import faults
 from durable_streams_cluster.storage.kv import Family
-from durable_streams_cluster.storage.rocks_damage import find_table
+from durable_streams_cluster.storage.rocks_damage import find_file
 
 
 class RocksReader:
@@ -115,8 +115,8 @@ class RocksReader:
 
     def _fail(self, call: str, error: BaseException) -> StorageError:
         """Latch a failure, and give back what to raise."""
-        named = faults.names_file(error)
-        fault = faults.while_running(call, self._path, error, None if named else find_table(self._path / "db", error))
+        file = None if faults.names_file(error) else find_file(self._path / "db", call, error)
+        fault = faults.while_running(call, self._path, error, file)
         if self._fault is None:
             # Not the exception: its traceback would keep cursors alive, and they the database.
             self._fault = f"the store is unusable: {fault}"
