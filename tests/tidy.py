@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 PURE = re.compile(
     rf"""{CLUSTER}\.(
         ids | limits | errors | settings | policies | config | (raft|streams|replica)(\..+)?
-        | storage\.(keys|kv|memory|codecs|stream_store|raft_log)
+        | storage\.(keys|kv|memory|codecs|dropping|export|raft_log|stream_reader|stream_store|sweep)
         | runtime\.(wire|grpc_status|outbox|greeting) | local\.plan
         | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )

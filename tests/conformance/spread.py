@@ -1,4 +1,4 @@
-"""A small HTTP proxy that sends each request to another node, over a connection of its own, and passes bytes as they come.
+"""A small HTTP proxy: each request goes to another node, over a connection of its own, and bytes pass as they come.
 
 It asks the node to close the connection after the answer, and so closes the client's: the next request is the first of
 a new connection. What is behind the head of a request, and all of the answer, is not looked at: it streams.

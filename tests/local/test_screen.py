@@ -11,7 +11,7 @@ THREE = plan(3, "./data", 4437)
 PIDS = {"n1": 11, "n2": 12, "n3": 13}
 FIRST = """\
 
-three nodes ready, on this machine: what any of them acknowledged is on 2 disks, and any 1 of them may die
+three nodes ready, on this machine: what is acknowledged is on 2 of 3, so any one may die
 
   n1  http://127.0.0.1:4437  pid 11
   n2  http://127.0.0.1:4447  pid 12  leads

@@ -135,10 +135,11 @@ def reason(code: int) -> str:
 
 
 def _survives(plan: Plan) -> str:
-    lost = len(plan.nodes) - plan.majority
-    if not lost:
+    count = len(plan.nodes)
+    if count == 1:
         return "what it acknowledged survives kill -9 and power loss"
-    return f"what any of them acknowledged is on {plan.majority} disks, and any {lost} of them may die"
+    lost = {1: "any one", 2: "any two"}[count - plan.majority]
+    return f"what is acknowledged is on {plan.majority} of {count}, so {lost} may die"
 
 
 def _consequence(plan: Plan, up: Sequence[str]) -> str:
