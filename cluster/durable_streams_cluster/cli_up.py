@@ -51,7 +51,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _check_data(asked)
     _check_ports(asked)
     screen = Screen([node.name for node in asked.nodes], sys.stdout, sys.stderr)
-    screen.starting(asked, _note(asked))
     code = asyncio.run(_run(asked, screen))
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -133,6 +132,7 @@ async def _run(asked: Plan, screen: Screen) -> int:
     children = Children(asked, lambda node: _command(asked, node), screen)
     stopping = asyncio.Event()
     _on_signals(children, screen, stopping)
+    screen.starting(asked, _note(asked))
     tasks: set[asyncio.Task[None]] = set()
     try:
         code = await _until_over(children, stopping, tasks)

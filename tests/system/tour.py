@@ -1,8 +1,8 @@
 """Runs the ``console`` blocks of README.md's tours, in order, each tour in one shell, and fills in what they print.
 
 ``python -m tests.system.tour`` does that with README.md itself. The second tour is of three nodes: its ``text`` blocks
-are what ``cluster up`` says, the leader among them is killed, and Enter is pressed. Addresses, process ids and names are
-those of README, whichever they really are.
+are what ``cluster up`` says, the leader among them is killed, and Enter is pressed. Addresses, process ids and names
+are those of README, whichever they really are.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def fill(part: str, shell: Shell, names: Mapping[str, str], said: Callable[[int]
         nonlocal number
         number += 1
         if match["kind"] == "text":
-            return match["begin"] + renamed(said(number), back)
+            return match["begin"] + in_order(renamed(said(number), back))
         shown = ""
         for each in commands(match["block"]):
             printed = renamed(shell.run(renamed(each, names)), back)
@@ -94,6 +94,12 @@ def fill(part: str, shell: Shell, names: Mapping[str, str], said: Callable[[int]
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\b(?:" + "|".join(map(re.escape, names)) + r")\b", lambda match: names[match[0]], text)
+
+
+def in_order(text: str) -> str:
+    """The rows of the nodes by README's names."""
+    rows = re.compile(r"(?:^  n\d  .*\n)+", re.MULTILINE)
+    return rows.sub(lambda match: "".join(sorted(match[0].splitlines(keepends=True))), text)
 
 
 @contextlib.contextmanager
