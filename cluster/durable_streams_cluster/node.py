@@ -15,7 +15,8 @@ from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Membership
-from durable_streams_cluster.replica.group import Now, Place
+from durable_streams_cluster.replica.cluster_time import Now
+from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.jobs import Jobs
@@ -112,9 +113,9 @@ class Node:
         health = HealthApp(ready, self.metrics)
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
         self._ops = HttpServer(health, ops.host, ops.port, few, name="ops")
-        self.metrics.inflight_bytes = lambda: self._driver.inflight_bytes
+        self.metrics.inflight_bytes = lambda: self._driver.admission.inflight_bytes
         self.metrics.wall_clock_doubted = lambda: int(self._driver.wall.doubted)
-        self.metrics.proposals_pending = lambda: self._driver.waiting
+        self.metrics.proposals_pending = lambda: self._driver.admission.waiting
         if isinstance(kv, RocksKv):
             self.metrics.store = lambda: {} if self._driver.failure is not None else kv.properties()
         self.metrics.disk = self._driver.space.metrics

@@ -10,7 +10,7 @@ from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.rocks import RocksKv

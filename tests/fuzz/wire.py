@@ -224,7 +224,7 @@ def check_world(world: World) -> None:
     assert world.app._buffered == 0
     assert not world.app.live._open
     assert not any(world.metrics.live_readers.values())
-    assert (world.driver.waiting, world.driver.inflight_bytes) == (0, 0)
+    assert (world.driver.admission.waiting, world.driver.admission.inflight_bytes) == (0, 0)
     for meta in world.group.store.committed._metas.values():
         meta.check()
 

@@ -11,7 +11,7 @@ from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
 from tests.replica.node import alone

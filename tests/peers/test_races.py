@@ -107,7 +107,7 @@ async def race(first: str, order: tuple[str, ...], sizes: tuple[int, ...], *, pi
         exchange.leave()
         await exchange.finish()
     assert not world.driver.tails._waiting, "nobody is left waiting"
-    assert (world.driver.waiting, world.driver.inflight_bytes) == (0, 0)
+    assert (world.driver.admission.waiting, world.driver.admission.inflight_bytes) == (0, 0)
 
 
 def check_long_poll(poll: Exchange, model: Model, appended: bytes) -> None:

@@ -4,8 +4,9 @@ import itertools
 
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Membership
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.replica.group import Now, Place
+from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_entry, decode_proposals

@@ -164,17 +164,17 @@ def test_cluster_time_never_goes_back_over_a_restart() -> None:
     node = Node(steady_ms=1_000_000).boot()
     node.steady_ms += 60_000
     node.done(create("s"))
-    stamped = node.replica.group.cluster_ms(node.now)
+    stamped = node.replica.group.time.at(node.now)
     node.steady_ms += 5_000
     node.propose(append("s", b"in the log only"))
     node.turn()
-    unapplied = node.replica.group.cluster_ms(node.now)
+    unapplied = node.replica.group.time.at(node.now)
     again = Node(node.batches, steady_ms=3).boot()
-    assert again.replica.group.cluster_ms(again.now) >= unapplied > stamped
-    assert again.replica.group.led_since_ms >= unapplied
+    assert again.replica.group.time.at(again.now) >= unapplied > stamped
+    assert again.replica.group.lead.since_ms >= unapplied
     again.wall_ms -= 900_000
     again.done(create("t"))
-    assert again.replica.group.cluster_ms(again.now) >= unapplied, "a wall clock that jumps moves nothing"
+    assert again.replica.group.time.at(again.now) >= unapplied, "a wall clock that jumps moves nothing"
 
 
 def test_giving_up_tells_what_never_reached_the_log_from_what_did() -> None:

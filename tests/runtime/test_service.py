@@ -94,7 +94,7 @@ def test_bytes_and_operations_in_flight_are_bounded_and_freed() -> None:
             await world.streams.append(append("s"))
         world.disk.release()
         await asyncio.gather(*small)
-        assert (world.driver.waiting, world.driver.inflight_bytes) == (0, 0)
+        assert (world.driver.admission.waiting, world.driver.admission.inflight_bytes) == (0, 0)
         assert await content(world, "s") == b"x" * 9_000 + b"x" * 5, "nothing of what was refused"
 
     simulate(main)
@@ -240,7 +240,7 @@ def test_a_disk_that_hangs_is_told_apart_from_what_never_reached_it() -> None:
             await logged
         with pytest.raises(Unavailable):
             await queued
-        assert (world.driver.waiting, world.driver.inflight_bytes) == (0, 0)
+        assert (world.driver.admission.waiting, world.driver.admission.inflight_bytes) == (0, 0)
         world.disk.release()
         await settle()
         assert await content(world, "s") == b"logged", "it may happen later; what was withdrawn never does"

@@ -253,7 +253,7 @@ def test_a_storm_loses_doubles_and_invents_nothing(seed: int) -> None:
         await storm.end()
         world = storm.world
         assert not world.fatal
-        assert (world.driver.waiting, world.driver.inflight_bytes, world.group.pending) == (0, 0, 0)
+        assert (world.driver.admission.waiting, world.driver.admission.inflight_bytes, world.group.pending) == (0, 0, 0)
         assert not world.driver.tails._waiting
         assert world.metrics.live_readers == {"long-poll": 0, "sse": 0}
         assert (world.streams._making, world.app.live._encoding, world.app._buffered) == ({}, {}, 0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MAX_INFLIGHT_BYTES
+from durable_streams_cluster.limits import MAX_ENTRY_BYTES
 from durable_streams_cluster.raft import (
     FEATURE_LEVEL,
     Entry,
@@ -21,6 +21,7 @@ from durable_streams_cluster.raft import (
     SteppedDown,
 )
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
+from durable_streams_cluster.replica.cluster_time import ClusterTime, Now
 from durable_streams_cluster.replica.compaction import KeptLog
 from durable_streams_cluster.replica.effects import Asked, Effects
 from durable_streams_cluster.replica.exchange import (
@@ -32,28 +33,19 @@ from durable_streams_cluster.replica.exchange import (
     Reason,
     Refused,
 )
-from durable_streams_cluster.replica.proposals import Proposals
+from durable_streams_cluster.replica.lead import Lead
+from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.replica.sessions import Sessions
-from durable_streams_cluster.storage.codecs import Origin, Proposal, decode_proposals, encode_proposals
+from durable_streams_cluster.storage.codecs import Proposal, decode_proposals
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import machine
-from durable_streams_cluster.streams.commands import Append, Command, Create, Stamp
+from durable_streams_cluster.streams.commands import Command, Stamp
 
 GIVE_AGAIN_TICKS = 60
 """If for so long nothing of what waits here was answered, all of it is given to the leader once more. Connections that
 break are noticed sooner; this is for what a peer dropped."""
-
-
-NOBODY = Origin()
-
-
-class Now(NamedTuple):
-    """The node's clocks at the start of a turn, milliseconds (``clock.Clock``)."""
-
-    steady_ms: int
-    wall_ms: int
 
 
 class Place(NamedTuple):
@@ -100,20 +92,13 @@ class Group:
             random=random,
             settings=settings,
         )
-        self.led_since_ms = 0
-        """Cluster time at which this node began to lead."""
-        self.refuses: Callable[[Command], Reason | None] = lambda _: None
-        """Whether a command of another node is not taken now, for want of room or because the store is behind."""
-        self.prepare: Callable[[Command], tuple[Command, ...]] = lambda command: (command,)
-        """What a leader puts into the log for a command: before it the end of a stream whose time is up."""
+        self.time = ClusterTime(applied.cluster_ms, now)
+        self.lead = Lead(self.core, self.log, self.time)
         self._sessions = Sessions(self.store.sessions())
         self._own = Proposals(place.incarnation)
-        self._foreign: deque[tuple[Proposal, int]] = deque()
-        """Of other nodes, to be proposed in the next turn; with their size."""
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
-        self._leads_in: Term | None = None
         self._followed: tuple[Term, NodeId | None] = (Term(0), None)
         """The term and the leader that what is open was given to."""
         self._turned_away = False
@@ -121,15 +106,10 @@ class Group:
         self._quiet_ticks = 0
         """Since something that waits here was answered, or given to a leader."""
         self._stamp_asked = False
-        self._clock_base = applied.cluster_ms
-        self._clock_steady = now.steady_ms
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
         self._parked: deque[tuple[int, tuple[Outgoing, ...]]] = deque()
         """Messages that wait for a hand-over to be durable."""
         self._released: list[Outgoing] = []
-        self._unapplied: deque[tuple[Index, int]] = deque()
-        """Entries proposed here and not applied, and their bytes."""
-        self._unapplied_bytes = 0
         self._kept = KeptLog()
 
     # ------------------------------------------------------------------------------------------------------- status
@@ -153,10 +133,6 @@ class Group:
     def waiting_messages(self) -> int:
         """Messages of other nodes that no turn has seen."""
         return len(self._inbox)
-
-    def cluster_ms(self, now: Now) -> int:
-        """Cluster time: the newest stamp plus the steady time since; a wall clock that jumps moves nothing."""
-        return self._clock_base + max(0, now.steady_ms - self._clock_steady)
 
     # ------------------------------------------------------------------------------------------------------- events
 
@@ -197,7 +173,7 @@ class Group:
 
     def stamp(self, now: Now, *, counts: bool) -> bool:
         """Put the time into the log in the next turn, if it ``counts`` or a window counts on it, and it has passed."""
-        if self.can_read and self.cluster_ms(now) > self.store.applied.cluster_ms:
+        if self.can_read and self.time.at(now) > self.store.applied.cluster_ms:
             self._stamp_asked = counts or self.store.committed.has_windows()
         return self._stamp_asked
 
@@ -263,7 +239,8 @@ class Group:
     def _take(self, effects: Effects, sender: NodeId, message: PeerMessage) -> None:
         match message:
             case Forward(proposals):
-                self._take_foreign(effects, sender, proposals)
+                for reason, refused in self.lead.take(proposals).items():
+                    self._tell(effects, sender, Refused(reason, tuple(refused)))
             case Refused(reason, sequences):
                 if reason is Reason.NOT_LEADER:
                     self._turned_away = True
@@ -291,73 +268,17 @@ class Group:
 
     # ----------------------------------------------------------------------------------------------- leading, or not
 
-    def _take_foreign(self, effects: Effects, sender: NodeId, proposals: tuple[Proposal, ...]) -> None:
-        refused: dict[Reason, list[int]] = {}
-        for proposal in proposals:
-            size = size_of(proposal.command)
-            reason = self._refusal(proposal.command, size)
-            if reason is None:
-                self._foreign.append((proposal, size))
-                self._unapplied_bytes += size
-            else:
-                refused.setdefault(reason, []).append(proposal.origin.sequence)
-        for reason, sequences in refused.items():
-            self._tell(effects, sender, Refused(reason, tuple(sequences)))
-
-    def _refusal(self, command: Command, size: int) -> Reason | None:
-        if not self.core.may_propose:
-            return Reason.NOT_LEADER
-        if self._unapplied_bytes and self._unapplied_bytes + size > MAX_INFLIGHT_BYTES:
-            return Reason.OVERLOADED
-        return self.refuses(command)
-
     def _lead(self, now: Now, *, propose: bool) -> None:
-        if self._leads_in != self.core.term:
-            self._begin_to_lead(now)
-        self.core.know_time(self.cluster_ms(now))
+        self.lead.begin(now)
+        self.core.know_time(self.time.at(now))
         if self._stamp_asked:
             self._stamp_asked = False
-            self.core.propose(EntryKind.NOOP, b"", self.cluster_ms(now), now.wall_ms)
+            self.lead.stamp(now)
         asked = self._barriers.ask()
         if asked is not None:
             self.core.read_index(asked[0])
-        if not propose:
-            return
-        while self._own.waits:
-            self._append([own.proposal for own in self._own.take(MAX_ENTRY_BYTES)], now)
-        while self._foreign:
-            taken: list[Proposal] = []
-            size = 0
-            while self._foreign and (not taken or size + self._foreign[0][1] <= MAX_ENTRY_BYTES):
-                proposal, needs = self._foreign.popleft()
-                taken.append(proposal)
-                size += needs
-                self._unapplied_bytes -= needs  # counted by entry from here on
-            self._append(taken, now)
-
-    def _append(self, proposals: list[Proposal], now: Now) -> None:
-        if proposals:
-            prepared: list[Proposal] = []
-            for origin, command in ((each.origin, each.command) for each in proposals):
-                *before, stamped = self.prepare(command)
-                prepared += [Proposal(NOBODY, each) for each in before]
-                prepared.append(Proposal(origin, stamped))
-            data = encode_proposals(prepared)
-            made = self.core.propose(EntryKind.COMMANDS, data, self.cluster_ms(now), now.wall_ms)
-            self._unapplied.append((made.index, len(data)))
-            self._unapplied_bytes += len(data)
-
-    def _begin_to_lead(self, now: Now) -> None:
-        """Before anything else of the term: restart the clock, and append an entry that commits all before it.
-
-        The clock begins above the newest stamp in the log, applied or not, and above what the last leader's heartbeats
-        told: it never goes back, and what this leader stamped is told from what others did.
-        """
-        last = self.log.entry(self.log.last) if self.log.last else None
-        newest = max(self.cluster_ms(now), self.core.cluster_ms, last.cluster_ms + 1 if last is not None else 0)
-        self._clock_base, self._clock_steady = newest, now.steady_ms
-        self._leads_in, self.led_since_ms = self.core.term, newest
-        self.core.propose(EntryKind.NOOP, b"", newest, now.wall_ms)
+        if propose:
+            self.lead.append(self._own, now)
 
     def _follow(self, effects: Effects, leader: NodeId) -> None:
         while self._own.waits:
@@ -371,19 +292,13 @@ class Group:
             seen = dict.fromkeys(each.path for each in barriers if each.path is not None and not each.renews)
             self._tell(effects, leader, AskRead(number, tuple(renewed), tuple(seen)))
 
-    def _drop_foreign(self) -> None:
-        """Not leading any more: whoever sent them gives them to the next leader."""
-        self._foreign.clear()
-        self._unapplied.clear()
-        self._unapplied_bytes = 0
-
     # -------------------------------------------------------------------------------------------------- what is ready
 
     def _carry_out(self, effects: Effects, ready: Ready) -> None:
         self.log.stage(effects.batch, ready)
         effects.events += ready.events
         if any(isinstance(event, SteppedDown) for event in ready.events):
-            self._drop_foreign()
+            self.lead.drop()
         if ready.must_sync:
             effects.must_sync = True
             effects.ticket = ready.number
@@ -419,8 +334,7 @@ class Group:
         newest = ready.committed[-1]
         self.store.finish(effects.batch, newest.index, newest.term, newest.cluster_ms, self._sessions.changes())
         self.core.applied(newest.index)
-        while self._unapplied and self._unapplied[0][0] <= newest.index:
-            self._unapplied_bytes -= self._unapplied.popleft()[1]
+        self.lead.applied(newest.index)
 
     def _apply_commands(self, effects: Effects, entry: Entry) -> None:
         stamp = Stamp(entry.cluster_ms, entry.wall_ms)
@@ -439,16 +353,3 @@ class Group:
 
 def _parts(proposal: Proposal) -> tuple[tuple[int, int], Command]:
     return (proposal.origin.incarnation, proposal.origin.sequence), proposal.command
-
-
-def size_of(command: Command) -> int:
-    """Bytes of a command in an entry, at most: a character takes up to four, what is not counted up to 1 KiB."""
-    size = 1024 + 4 * len(command.path)
-    match command:
-        case Append():
-            size += len(command.body)
-        case Create():
-            size += len(command.body) + (4 * len(command.fork.source) if command.fork is not None else 0)
-        case _:
-            pass
-    return size

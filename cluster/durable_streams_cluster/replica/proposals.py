@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from durable_streams_cluster.storage.codecs import Origin, Proposal
-from durable_streams_cluster.streams.commands import Command
+from durable_streams_cluster.streams.commands import Append, Command, Create
 
 
 class Own(msgspec.Struct):
@@ -96,3 +96,16 @@ class Proposals:
             old.append(sequence)
         given_up = [self._open.pop(sequence) for sequence in old]
         return [own.token for own in given_up if not own.sent], [own.token for own in given_up if own.sent]
+
+
+def size_of(command: Command) -> int:
+    """Bytes of a command in an entry, at most: a character takes up to four, what is not counted up to 1 KiB."""
+    size = 1024 + 4 * len(command.path)
+    match command:
+        case Append():
+            size += len(command.body)
+        case Create():
+            size += len(command.body) + (4 * len(command.fork.source) if command.fork is not None else 0)
+        case _:
+            pass
+    return size

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from durable_streams_cluster.ids import GroupId, NodeId
 from durable_streams_cluster.raft import Settings
 from durable_streams_cluster.replica.barriers import Barrier
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.exchange import PeerMessage
-from durable_streams_cluster.replica.group import Group, Now, Place
+from durable_streams_cluster.replica.group import Group, Place
 from durable_streams_cluster.storage.kv import KvView, WriteBatch
 from durable_streams_cluster.streams.commands import Command
 

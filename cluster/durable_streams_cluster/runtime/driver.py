@@ -14,10 +14,8 @@ from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import (
     CorruptData,
     OutcomeUnknown,
-    Overloaded,
     ShuttingDown,
     StorageError,
-    StorageFull,
     Unavailable,
 )
 from durable_streams_cluster.ids import NodeId
@@ -25,18 +23,19 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import LeaderChanged
 from durable_streams_cluster.replica.barriers import Barrier
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Asked, Effects
-from durable_streams_cluster.replica.group import Now
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime import wire
+from durable_streams_cluster.runtime.admission import Admission
 from durable_streams_cluster.runtime.answers import REFUSALS, finish, raise_in
 from durable_streams_cluster.runtime.disk import Disk
-from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
+from durable_streams_cluster.runtime.upkeep import Upkeep
 from durable_streams_cluster.runtime.wall import WallClock
-from durable_streams_cluster.storage.kv import Kv, Space, WriteStalled
-from durable_streams_cluster.streams.commands import Append, Command, Create
+from durable_streams_cluster.storage.kv import Kv, WriteStalled
+from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
@@ -95,15 +94,14 @@ class Driver:
         self._stall_said_ms = -STALL_SAID_MS
         self._draining = False
         self._closed = False
-        self._reclaiming = False
         self.counts_time = False
         """Whether something counts on cluster time that no stream tells of: retention by age."""
-        self._looking = False
-        self.space = DiskSpace()
+        self._upkeep = Upkeep(kv, self._disk, self.fail)
+        self.space = self._upkeep.space
+        self.admission = Admission(limits, self.space, replica.group.store.committed)
+        replica.group.lead.refuses = self.admission.refuses
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
-        self._inflight_bytes = 0
-        self._waiting = 0
         self._idle: asyncio.Future[None] | None = None
         self._led: asyncio.Future[None] = self._loop.create_future()
 
@@ -189,17 +187,12 @@ class Driver:
             raise Unavailable("this node has failed and is stopping")
         if self._draining:
             raise ShuttingDown("this node is shutting down")
-        if self._held is not None:
-            raise Overloaded("the store is busy writing out what it has; nothing was stored")
-        if self._inflight_bytes and self._inflight_bytes + size > self._limits.max_inflight_bytes:
-            raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
-        if self._waiting >= self._limits.max_pending_proposals:
-            raise Overloaded("too many operations are waiting; nothing was stored")
-        if grows(command) and not self._has_room(command, size):
-            raise StorageFull(NO_ROOM)
+        try:
+            self.admission.admit(command, size)
+        except StorageError as error:
+            self.fail(error)
+            raise Unavailable("this node has failed and is stopping") from error
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._inflight_bytes += size
-        self._waiting += 1
         self.replica.propose(command, (future, size), self._clock.steady_ms())
         if not self._scheduled and not self._syncing:
             self._kick()
@@ -223,19 +216,6 @@ class Driver:
         if not self._scheduled:
             self._go_on()
         await future
-
-    def _has_room(self, command: Create | Append, size: int) -> bool:
-        # Twice: everything is written as an entry of the log, and again when it is applied.
-        coming = 2 * (self._inflight_bytes + size)
-        if self.space.has(coming):
-            return True
-        if command.body and not self.space.has(coming, stays=False):
-            return False
-        try:
-            return only_asks(self.replica.group.store.committed, command)
-        except StorageError as error:
-            self.fail(error)
-            raise Unavailable("this node has failed and is stopping") from error
 
     async def hand_over(self) -> None:
         """If this node leads others, let the one that has most lead, in bounded time; reads and writes go on."""
@@ -277,16 +257,6 @@ class Driver:
         self._closed = True
         return self._disk.close() and self._disk.release()
 
-    @property
-    def waiting(self) -> int:
-        """Operations that wait for their outcome."""
-        return self._waiting
-
-    @property
-    def inflight_bytes(self) -> int:
-        """Bytes that the waiting operations hold."""
-        return self._inflight_bytes
-
     # -------------------------------------------------------------------------------------------------------- turns
 
     def _kick(self) -> None:
@@ -313,6 +283,7 @@ class Driver:
                 return
             self.space.spend(effects.batch.size)
         self._held = None
+        self.admission.stalled = False
         self._metrics.turns += 1
         for token in self.replica.written():
             finish(cast("asyncio.Future[None]", token))
@@ -337,11 +308,11 @@ class Driver:
             if isinstance(event, LeaderChanged) and event.leader not in (None, self.replica.group.place.node):
                 finish(self._led)
         for token, outcome in effects.completions:
-            future = self._released(token)
+            future = self.admission.release(token)
             if not future.done():
                 future.set_result(outcome)
         for token, reason in effects.refusals:
-            raise_in(self._released(token), REFUSALS[reason]())
+            raise_in(self.admission.release(token), REFUSALS[reason]())
         for asked in effects.asked:
             self.on_asked(asked)
         if effects.wakes:
@@ -382,16 +353,9 @@ class Driver:
             self.replica.durable(ticket)
         self._turn()
 
-    def _released(self, token: object) -> asyncio.Future[Outcome]:
-        """The future of a proposal that is answered now; what it held is free."""
-        future, size = cast("tuple[asyncio.Future[Outcome], int]", token)
-        self._inflight_bytes -= size
-        self._waiting -= 1
-        return future
-
     def _quiet(self) -> bool:
         """Whether nothing waits, and no turn or sync is due or under way."""
-        busy = self._waiting or self._syncing or self._scheduled or self._held is not None
+        busy = self.admission.waiting or self._syncing or self._scheduled or self._held is not None
         return self.failure is not None or not busy
 
     def _check_idle(self) -> None:
@@ -406,11 +370,11 @@ class Driver:
             unknown += [token for token, _ in self._held.completions]
             self._held.completions.clear()
         for token in withdrawn:
-            waits = token if isinstance(token, asyncio.Future) else self._released(token)
+            waits = token if isinstance(token, asyncio.Future) else self.admission.release(token)
             raise_in(waits, Unavailable("no leader answers, or its disk does not; nothing was stored"))
         for token in unknown:
             unknown_outcome = OutcomeUnknown("no leader answers, or its disk does not; it may or may not be stored")
-            raise_in(self._released(token), unknown_outcome)
+            raise_in(self.admission.release(token), unknown_outcome)
         self._check_idle()
 
     def settle(self) -> None:
@@ -419,7 +383,7 @@ class Driver:
         Applied state needs no sync of its own; with one, the next start has nothing
         to apply again, and what is durable is on record for recovery (``storage.recovery``).
         """
-        if self._syncing or self._held is not None or self._waiting or self.failure is not None:
+        if self._syncing or self._held is not None or self.admission.waiting or self.failure is not None:
             return
         flush = self._kv.flush_due()
         if self._settled and not flush:
@@ -429,28 +393,13 @@ class Driver:
 
     def look(self) -> None:
         """Look for faults that no call reported, and at the room on disk; nothing while a look is under way."""
-        if not self._looking and not self._closed and self.failure is None:
-            self._looking = True
-            self.space.begin_look()
-            self._disk.tend(self._looked)
-
-    def _looked(self, space: Space | None, failure: BaseException | None) -> None:
-        self._looking = False
-        if failure is not None:
-            self.fail(failure)
-            return
-        self.space.see(space)
+        if not self._closed and self.failure is None:
+            self._upkeep.look()
 
     def reclaim(self) -> None:
         """Give back room on disk, if that is due and not under way."""
-        if not self._reclaiming and not self._closed and self.failure is None and self._kv.reclaim_due():
-            self._reclaiming = True
-            self._disk.reclaim(self._reclaimed)
-
-    def _reclaimed(self, failure: BaseException | None) -> None:
-        self._reclaiming = False
-        if failure is not None:
-            self.fail(failure)
+        if not self._closed and self.failure is None:
+            self._upkeep.reclaim()
 
     def _stall(self, effects: Effects) -> None:
         """Nothing of the batch was written: admission closes and the same effects are tried again."""
@@ -461,6 +410,7 @@ class Driver:
                 self._stall_said_ms = now_ms
                 log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
         self._held = effects
+        self.admission.stalled = True
         if not self._syncing and self._kv.flush_due():
             self._begin_sync(flush=True)
         self._loop.call_later(STALL_RETRY_S, self._retry, effects)

@@ -75,7 +75,7 @@ class Jobs:
         now = self._driver.now()
         group = self._driver.replica.group
         waiting = []
-        for wall, until_ms in ((False, group.cluster_ms(now)), (True, now.wall_ms)):
+        for wall, until_ms in ((False, group.time.at(now)), (True, now.wall_ms)):
             # A round begins where the last one stopped: entries that wait (read since they were written, or given time
             # by a leader that just began) never keep it from those behind them.
             entries = group.store.committed.due(wall=wall, until_ms=until_ms, limit=PER_ROUND, after=self._after[wall])

@@ -30,7 +30,7 @@ class Lifetimes:
         self._policies = policies
         self._group = driver.replica.group
         self._view = self._group.store.committed
-        self._group.prepare = self._prepare
+        self._group.lead.prepare = self._prepare
         driver.on_asked = self._on_asked
         self._renewed: dict[StreamRef, int] = {}
         """Reads of streams with a TTL since their last recorded touch: cluster time (ms). Only the leader's memory."""
@@ -140,8 +140,8 @@ class Lifetimes:
         if meta.ttl_s is None and meta.expires_at_ms is None:
             return False
         now = self._driver.now()
-        cluster_ms = self._group.cluster_ms(now)
-        led_since = self._group.led_since_ms
+        cluster_ms = self._group.time.at(now)
+        led_since = self._group.lead.since_ms
         if cluster_ms - led_since < SETTLING_MS and meta.touched_at < led_since:
             return False
         touched_at = self._renewed.get(ref, 0)
@@ -156,7 +156,7 @@ class Lifetimes:
             Whether that took a wait.
 
         """
-        cluster_ms = self._group.cluster_ms(self._driver.now())
+        cluster_ms = self._group.time.at(self._driver.now())
         if cluster_ms - meta.touched_at < lifetime.coalesce_ms(meta):
             self._renewed[ref] = cluster_ms
             return False

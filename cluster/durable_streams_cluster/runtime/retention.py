@@ -102,7 +102,7 @@ class Retention:
         if policy.retain_bytes is not None:
             before = retention.cut_by_size(view, ref, meta, policy.retain_bytes)
         if policy.retain_age_s is not None:
-            before_ms = group.cluster_ms(self._driver.now()) - policy.retain_age_s * 1000
+            before_ms = group.time.at(self._driver.now()) - policy.retain_age_s * 1000
             before = max(before, await self._cut_by_age(ref, meta, before_ms))
         return before
 

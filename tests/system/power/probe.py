@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.replica.group import Now
+from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.storage.rocks import RocksKv
 from tests.replica.node import alone
 

@@ -1,0 +1,26 @@
+"""Cluster time: what windows and retention count on. Leaders stamp it into the log (DESIGN: Time)."""
+
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """The node's clocks at the start of a turn, milliseconds (``clock.Clock``)."""
+
+    steady_ms: int
+    wall_ms: int
+
+
+class ClusterTime:
+    """The newest stamp plus the steady time since; a wall clock that jumps moves nothing."""
+
+    def __init__(self, base_ms: int, now: Now) -> None:
+        self._base_ms = base_ms
+        self._steady_ms = now.steady_ms
+
+    def at(self, now: Now) -> int:
+        """Milliseconds."""
+        return self._base_ms + max(0, now.steady_ms - self._steady_ms)
+
+    def begin_at(self, base_ms: int, now: Now) -> None:
+        """It is ``base_ms`` now."""
+        self._base_ms, self._steady_ms = base_ms, now.steady_ms

@@ -1,0 +1,68 @@
+"""Which writes are taken: what waits is bounded, a full disk is not filled further, and a refusal loses nothing."""
+
+import asyncio
+from typing import cast
+
+from durable_streams_cluster.errors import Overloaded, StorageFull
+from durable_streams_cluster.limits import Limits
+from durable_streams_cluster.replica.exchange import Reason
+from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
+from durable_streams_cluster.streams.commands import Append, Command, Create
+from durable_streams_cluster.streams.outcomes import Outcome
+from durable_streams_cluster.streams.view import StreamView
+
+
+class Admission:
+    """Counts the operations that wait for their outcome, and the bytes that they hold."""
+
+    def __init__(self, limits: Limits, space: DiskSpace, view: StreamView) -> None:
+        """``view`` is the committed one."""
+        self._limits = limits
+        self._space = space
+        self._view = view
+        self.waiting = 0
+        self.inflight_bytes = 0
+        self.stalled = False
+        """The store takes no write for now."""
+
+    def admit(self, command: Command, size: int) -> None:
+        """Count one in.
+
+        Raises:
+            Overloaded: too much waits, or the store is stalled.
+            StorageFull: the disk is almost full and the command would take room.
+            StorageError: the store cannot be read.
+
+        """
+        if self.stalled:
+            raise Overloaded("the store is busy writing out what it has; nothing was stored")
+        if self.inflight_bytes and self.inflight_bytes + size > self._limits.max_inflight_bytes:
+            raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
+        if self.waiting >= self._limits.max_pending_proposals:
+            raise Overloaded("too many operations are waiting; nothing was stored")
+        if grows(command) and not self._has_room(command, size):
+            raise StorageFull(NO_ROOM)
+        self.inflight_bytes += size
+        self.waiting += 1
+
+    def refuses(self, command: Command, size: int) -> Reason | None:
+        """Whether a leader does not take a command of another node; raises ``StorageError``."""
+        if self.stalled:
+            return Reason.OVERLOADED
+        return Reason.FULL if grows(command) and not self._has_room(command, size) else None
+
+    def release(self, token: object) -> asyncio.Future[Outcome]:
+        """The future of a proposal that is answered now; what it held is free."""
+        future, size = cast("tuple[asyncio.Future[Outcome], int]", token)
+        self.inflight_bytes -= size
+        self.waiting -= 1
+        return future
+
+    def _has_room(self, command: Create | Append, size: int) -> bool:
+        # Twice: everything is written as an entry of the log, and again when it is applied.
+        coming = 2 * (self.inflight_bytes + size)
+        if self._space.has(coming):
+            return True
+        if command.body and not self._space.has(coming, stays=False):
+            return False
+        return only_asks(self._view, command)
