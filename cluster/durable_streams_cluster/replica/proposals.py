@@ -61,6 +61,11 @@ class Proposals:
         """Whether some were not given to a leader."""
         return bool(self._unsent)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the one that has waited longest; 0 when none waits."""
+        return next(iter(self._open), 0)
+
     def give_all_again(self) -> None:
         """Another leader, or one that may not have got them: all that are not seen in the log, in order."""
         self._unsent = deque(self._open.values())
