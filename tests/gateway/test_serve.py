@@ -358,6 +358,8 @@ async def test_drain_answers_requests_that_were_under_way_to_an_idle_connection(
         idle = await world.accepted()
         draining = asyncio.ensure_future(world.server.drain(10))
         await until(lambda: world.server.state.draining)
+        for _ in range(50):
+            await asyncio.sleep(0)
         idle.send(GET)
         status, headers, _ = await idle.response()
         assert (status, headers["connection"]) == (200, "close")
