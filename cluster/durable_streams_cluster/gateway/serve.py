@@ -33,7 +33,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 BACKLOG = 2048
 """Connections that the kernel holds until they are accepted."""
 LAST_CALL_S = 0.5
-"""At the end, idle connections stay so long: their clients know nothing yet, and those that are busy learn it with their
+"""At the end, idle connections stay so long: their clients know nothing yet, and busy ones learn it with their
 next answer. Whoever closes at once resets requests that are under way, and nobody knows then what became of them."""
 SWEEP_S = 1.0
 SWEEP_BATCH = 1000

@@ -11,7 +11,7 @@ from tests.system.chaos.readers import Live, LongPoll, Looker, Sse
 from tests.system.chaos.writers import AGAIN_S, KIND, PREFIX, Balancer, Plain, Producer
 
 PRODUCERS, PLAINS = 16, 4
-STREAMS = 4
+STREAMS = 2
 FINISH_LIMIT = 60.0
 """Seconds for all to end once nothing is broken any more."""
 

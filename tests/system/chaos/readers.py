@@ -15,7 +15,7 @@ IDLE_LIMIT = 40.0
 """Seconds without a byte: a keep-alive comes every 15."""
 READ_LIMIT = 20.0
 AGAIN_S = 0.05
-LOOK_S = 0.02
+LOOK_S = 0.05
 NOT_NOW = {429, 503}
 
 
@@ -143,12 +143,12 @@ class Looker:
         sent, start = self.pulse.now(), self._tails[path]
         method, target = ("HEAD", PREFIX + path) if only_tail else ("GET", f"{PREFIX}{path}?offset={start}")
         op = Op(kind="read", path=path, client=self.name, node=self.node.name, sent=sent, start=start)
-        self.pulse.recorder.add(op)
         try:
             answer = await self._connection.request(method, target, limit=READ_LIMIT)
         except (NotSentError, BrokenError):
             return True
         op.answered = self.pulse.now()
+        self.pulse.recorder.add(op)
         if answer.status != 200:
             op.outcome, op.why = "refused", "not now" if answer.status in NOT_NOW else "other"
             if answer.status not in NOT_NOW:
