@@ -50,8 +50,8 @@ from durable_streams_cluster.streams import machine
 from durable_streams_cluster.streams.commands import Command, Stamp
 
 GIVE_AGAIN_TICKS = 60
-"""If for so long nothing of what waits here was answered, all of it is given to the leader once more. Connections that
-break are noticed sooner; this is for what a peer dropped."""
+"""If what has waited longest here is not answered for so long, all that waits is given to the leader once more.
+Connections that break are noticed sooner; this is for what a peer dropped."""
 
 
 class Place(NamedTuple):
@@ -110,7 +110,8 @@ class Group:
         self._turned_away = False
         """The node that is taken for the leader says that it is not: nothing is given to it until the next tick."""
         self._quiet_ticks = 0
-        """Since something that waits here was answered, or given to a leader."""
+        """Since the write or the read that has waited longest was answered, or all were given to a leader."""
+        self._oldest = (0, 0)
         self._stamp_asked = False
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
         self._parked: deque[tuple[int, list[Addressed]]] = deque()
@@ -156,7 +157,10 @@ class Group:
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
         self._turned_away = False
-        self._quiet_ticks = self._quiet_ticks + 1 if self.pending else 0
+        # The oldest, not any: one that a peer dropped must not wait for as long as others are answered.
+        oldest = (self._own.oldest, self._barriers.oldest)
+        stuck = any(now and now == before for now, before in zip(oldest, self._oldest, strict=True))
+        self._quiet_ticks, self._oldest = self._quiet_ticks + 1 if stuck else 0, oldest
         if self._quiet_ticks >= GIVE_AGAIN_TICKS:
             self._followed = (Term(0), None)
         for node in self._sender.tick():
@@ -426,7 +430,6 @@ class Group:
             effects.wakes.extend(wake.path for wake in applied.wakes)
             own = self._own.applied(origin[1]) if origin[0] == self.place.incarnation else None
             if own is not None:
-                self._quiet_ticks = 0
                 effects.completions.append((own.token, applied.outcome))
 
 

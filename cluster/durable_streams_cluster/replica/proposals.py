@@ -62,14 +62,24 @@ class Proposals:
         """Whether some were not given to a leader."""
         return bool(self._unsent)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the one that has waited longest; 0 when none waits."""
+        return next(iter(self._open), 0)
+
     def give_all_again(self) -> None:
         """Another leader, or one that may not have got them: all that are not seen in the log, in order."""
         self._unsent = deque(self._open.values())
 
     def give_again(self, sequences: Iterable[int]) -> None:
-        """These were refused by one that does not lead. To keep the order, all behind the first are given again."""
+        """These were refused by one that does not lead. To keep the order, all behind the first are given again.
+
+        Those that wait already go on waiting: what waits is the end of all that are open, and the longer end has both.
+        """
         first = min((each for each in sequences if each in self._open), default=None)
         if first is not None:
+            if self._unsent:
+                first = min(first, self._unsent[0].proposal.origin.sequence)
             self._unsent = deque(own for number, own in self._open.items() if number >= first)
 
     def applied(self, sequence: int) -> Own | None:
