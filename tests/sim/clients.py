@@ -45,17 +45,18 @@ class Client:
     def __init__(self, world: "World", number: int, random: Random) -> None:
         self.world, self.name, self.random = world, f"w{number}", random
         self.home = random.choice(world.nodes)
-        self.pause_s = random.choice((0.03, 0.1, 0.2))
+        self.pause_s = random.choice((0.1, 0.2, 0.4))
         self.count = 0
         self.known: dict[str, str] = {}
         """Where each stream was seen to end."""
         self.producers: dict[str, tuple[int, int]] = {}
         """Epoch and next sequence."""
-        self.patience_s = random.choice((1.0, 4.0, 15.0))
+        self.patience_s = random.choice((1.0, 2.0, 4.0, 15.0))
 
     async def run(self) -> None:
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
-            (self.append, 40),
+            (self.append, 20),
+            (self.burst, 8),
             (self.produce, 25),
             (self.pipeline, 6),
             (self.read, 25),
@@ -156,9 +157,17 @@ class Client:
 
     async def append(self) -> None:
         """Never sent again."""
-        op = self.op("append", self.path(), body=self.body())
+        await self.append_to(self.path())
+
+    async def append_to(self, path: str) -> None:
+        op = self.op("append", path, body=self.body())
         command = Append(op.path, TEXT, op.body.encode(), False, None, None)
         await self.do(op, lambda streams: streams.append(command))
+
+    async def burst(self) -> None:
+        """As of many clients at once; there is no order between them."""
+        paths = [self.path() for _ in range(self.random.randint(3, 12))]
+        await asyncio.gather(*(self.append_to(path) for path in paths))
 
     def batch(self, path: str) -> tuple[Op, Append]:
         epoch, seq = self.producers.get(path, (0, 0))

@@ -26,7 +26,6 @@ class SimKv(MemoryKv):
         disk = self._disk
         assert disk.kv is self, "a process that ended writes"
         if disk.refuses:
-            disk.refused += 1
             raise WriteStalled
         assert not disk.flushing, "a write came between the sync before a flush and its end"
         disk.watch(len(disk.batches), batch)
@@ -62,7 +61,7 @@ class NodeDisk:
         self.flushing = False
         self.unflushed = 0
         self.flush_bytes = 10**9
-        self.refused = 0
+        self.flushes = 0
 
     def open(self) -> SimKv:
         """A process starts on what is there."""
@@ -111,6 +110,7 @@ class SimDisk:
 
         if then_flush:
             disk.flushing = True
+            disk.flushes += 1
         self._put(begin, end)
 
     def tend(self, done: Callable[[Space | None, BaseException | None], None]) -> None:

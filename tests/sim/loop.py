@@ -1,8 +1,8 @@
 """An event loop whose time jumps to the next timer, and that runs several processes, as each is let.
 
-Whatever a process (``Life``) starts, tasks and timers and callbacks, inherits its context. So a life that is paused keeps
-its callbacks until it goes on, as after SIGSTOP; of one that ended none is ever run, as after SIGKILL; and one whose
-clock is fast has fast timers.
+Whatever a process starts, tasks and timers and callbacks, inherits its context. So one that is paused keeps its callbacks
+until it goes on, as after SIGSTOP; of one that ended none is ever run, as after SIGKILL; and one whose clock is fast has
+fast timers.
 """
 
 import asyncio
@@ -30,7 +30,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
-        self.steps = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        """A heap; what is due at the same time comes in the order in which it was asked for."""
+        self._asked = 0
         self.set_exception_handler(self._failed)
         self.set_task_factory(_task)
         self.failures: list[BaseException] = []
@@ -47,6 +49,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.now_s + (delay if life is None else delay / life.rate), callback, *args, context=context
         )
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._asked += 1
+        heapq.heappush(self._timers, (when, self._asked, timer))
+        return timer
+
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self.failures.append(error if error is not None else AssertionError(str(context.get("message"))))
@@ -58,28 +66,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
         pass
 
     def _run_once(self) -> None:
-        ready, timers = self._ready, self._scheduled
+        ready, timers = self._ready, self._timers
         if not ready:
-            while timers and timers[0]._cancelled:
+            while timers and timers[0][2]._cancelled:
                 heapq.heappop(timers)
             assert timers, "everything waits and no timer runs: a deadlock"
-            self.now_s = max(self.now_s, timers[0]._when)
-        while timers and timers[0]._when <= self.now_s:
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            if not handle._cancelled:
-                ready.append(handle)
+            self.now_s = max(self.now_s, timers[0][0])
+        while timers and timers[0][0] <= self.now_s:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
             life = handle._context.get(LIFE)
-            if life is not None and (life.ended or life.paused):
-                if not life.ended:
-                    life.kept.append(handle)
-                continue
-            handle._run()
-        self.steps += 1
+            if life is None or not (life.ended or life.paused):
+                handle._run()
+            elif not life.ended:
+                life.kept.append(handle)
+
+    def drop(self) -> None:
+        """Forget everything that was to come."""
+        self._ready.clear()
+        self._timers.clear()
 
     def go_on(self, life: Process) -> None:
         """Let a life that was paused do what it would have done."""

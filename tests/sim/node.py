@@ -9,7 +9,7 @@ from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Membership, Settings
+from durable_streams_cluster.raft import Membership, Role, Settings
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.group import Place
@@ -75,15 +75,20 @@ class Life:
         self.streams = LocalStreams(self.driver, LIMITS)
         self.app = GatewayApp(self.streams, LIMITS, clock, Random(1), self.metrics)
         self.jobs = Jobs(self.driver, self.streams, clock, self.metrics)
-        turn = self.replica.turn
-        self._turn = turn
-        self.replica.turn = self._watched_turn  # type: ignore[method-assign]
+        self._turn, self.replica.turn = self.replica.turn, self._watched_turn  # type: ignore[method-assign]
+        sessions = self.replica.group._sessions
+        self._is_new, sessions.is_new = sessions.is_new, self._watched_is_new  # type: ignore[method-assign]
 
     def _watched_turn(self, now: Now, *, propose: bool = True) -> Effects:
         effects = self._turn(now, propose=propose)
         if effects.events:
             self.node.world.observer.events(self, effects.events)
         return effects
+
+    def _watched_is_new(self, origin: int, number: int) -> bool:
+        new = self._is_new(origin, number)
+        self.node.world.marks["given twice"] += not new
+        return new
 
     def _deliver(self, sender: NodeId, payload: bytes) -> None:
         self.driver.deliver(sender, payload)
@@ -138,7 +143,9 @@ class Life:
 
     async def stop(self) -> None:
         """SIGTERM: as ``node.Node.stop`` does."""
+        led = self.replica.group.core.role is Role.LEADER
         await self.driver.hand_over()
+        self.node.world.marks["transfer"] += led and self.replica.group.core.role is not Role.LEADER
         self.app.drain()
         self.draining = True
         if self.driver.failure is None:
