@@ -352,6 +352,35 @@ async def test_drain_closes_idle_connections_and_finishes_the_rest() -> None:
 
 
 @run
+async def test_drain_answers_requests_that_were_under_way_to_an_idle_connection() -> None:
+    """It had been told nothing: a connection closed in its face is an append of unknown outcome."""
+    async with serving(echo) as world:
+        idle = await world.accepted()
+        draining = asyncio.ensure_future(world.server.drain(10))
+        await until(lambda: world.server.state.draining)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        idle.send(GET)
+        status, headers, _ = await idle.response()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await idle.ended() == b""
+        assert await draining
+
+
+@run
+async def test_drain_serves_connections_that_the_kernel_had_made_already() -> None:
+    """A listener that is closed resets what waits in its backlog, with the requests that came along."""
+    async with serving(echo) as world:
+        sockets = [socket.create_connection(("127.0.0.1", world.server.port)) for _ in range(3)]
+        for each in sockets:
+            each.sendall(GET)  # the loop had no turn: nothing is accepted yet
+        assert await world.server.drain(10)
+        for each in sockets:
+            with each:
+                assert each.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+@run
 async def test_drain_cuts_off_what_does_not_end() -> None:
     gate = Gate()
     async with serving(gate) as world:

@@ -15,6 +15,8 @@ from durable_streams_cluster.limits import ACCEPT_BATCH
 
 RETRY_S = 0.5
 """After an accept that failed; until then connections wait in the backlog."""
+LAST_BATCHES = 128
+"""At the end, so many batches are taken at most: as much as the backlog holds."""
 
 _NOTHING = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 _GONE = frozenset(
@@ -49,26 +51,33 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     async def close(self) -> None:
-        """Accept no more; the port is free when this is called, and all that was accepted is known when it returns."""
+        """Accept no more; the port is free when this is called, and all that was accepted is known when it returns.
+
+        What the kernel holds is taken first: closing the listener resets it, with the requests that came along.
+        """
         if not self._closed:
             self._closed = True
+            for _ in range(LAST_BATCHES):
+                if not self._accept():
+                    break
             self._loop.remove_reader(self._listener)
             self._listener.close()
             if self._retry is not None:
                 self._retry.cancel()
         await asyncio.gather(*self._beginning)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take a batch; whether there may be more."""
         for _ in range(ACCEPT_BATCH):
             try:
                 connection, _ = self._listener.accept()
             except OSError as error:
                 if error.errno in _NOTHING:
-                    return
+                    return False
                 if error.errno in _GONE:
                     continue
                 self._pause(error)
-                return
+                return False
             if self._failing:
                 self._failing = False
                 _log.info("%s: accepting connections again", self._name)
@@ -76,6 +85,7 @@ class Acceptor:
             task = self._loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
+        return True
 
     async def _begin(self, connection: socket.socket) -> None:
         try:

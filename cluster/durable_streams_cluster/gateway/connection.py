@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
         """Take the connection, or refuse it before a byte is read."""
         state = self.server_state
         self.since_ms = state.now_ms
-        if len(state.connections) >= state.limits.max_connections or state.draining:
+        if len(state.connections) >= state.limits.max_connections:
             self.transport = transport
             self.flow = FlowControl(transport)
             self.refuse(503)
@@ -245,6 +245,11 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(exchange, app)
 
     # --- The server calls.
+
+    def last_call(self) -> None:
+        """A request being answered is the last one, and its answer says so; later ones see that for themselves."""
+        if self.busy:
+            self.cycle.keep_alive = False
 
     def shutdown(self) -> None:
         """Close if idle; a request being received or answered is the last one."""

@@ -10,6 +10,7 @@ although it is still sending, unless it carries ``connection: close``.
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections import Counter
@@ -31,6 +32,9 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 BACKLOG = 2048
 """Connections that the kernel holds until they are accepted."""
+LAST_CALL_S = 0.5
+"""At the end, idle connections stay so long: their clients know nothing yet, and busy ones learn it with their
+next answer. Whoever closes at once resets requests that are under way, and nobody knows then what became of them."""
 SWEEP_S = 1.0
 SWEEP_BATCH = 1000
 """Connections looked at before the loop gets its turn: half a millisecond."""
@@ -101,14 +105,15 @@ class HttpServer:
     async def drain(self, timeout_s: float) -> bool:
         """Stop accepting, let what is in flight finish, close. False when the time was up and the rest was cut off.
 
-        Idle connections close at once. Live reads are in flight until the application ends them.
+        From now on every answer says that its connection ends. Idle connections close after ``LAST_CALL_S``: a request
+        that is under way to one gets its answer. Live reads are in flight until the application ends them.
         """
         state = self.state
         state.draining = True
         for acceptor in self._acceptors:
             await acceptor.close()
         for connection in list(state.connections):
-            cast("Connection", connection).shutdown()
+            cast("Connection", connection).last_call()
         clean = await self._settle(timeout_s)
         for each in [*state.connections, *state.lingering]:
             cast("Connection", each).cut("drain")
@@ -137,14 +142,22 @@ class HttpServer:
         state = self.state
         try:
             async with asyncio.timeout(timeout_s):
-                while state.connections:
-                    state.last_gone.clear()
-                    await state.last_gone.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._all_gone(), LAST_CALL_S)
+                for connection in list(state.connections):
+                    cast("Connection", connection).shutdown()
+                await self._all_gone()
                 while state.tasks:  # a request whose client left, still being answered
                     await asyncio.wait(state.tasks)
         except TimeoutError:
             return False
         return True
+
+    async def _all_gone(self) -> None:
+        state = self.state
+        while state.connections:
+            state.last_gone.clear()
+            await state.last_gone.wait()
 
     def _protocol(self) -> "Connection":
         return Connection(self._config, self.state)

@@ -31,6 +31,11 @@ class Barriers:
     def __len__(self) -> int:
         return len(self._fresh) + sum(map(len, self._asked.values())) + sum(len(each) for _, each in self._reached)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest question that was not answered; 0 when there is none."""
+        return next(iter(self._asked), 0)
+
     def add(self, barrier: Barrier) -> None:
         """Take one in."""
         self._fresh.append(barrier)

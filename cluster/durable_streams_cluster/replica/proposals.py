@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from durable_streams_cluster.replica.sessions import Sessions
 from durable_streams_cluster.storage.codecs import Origin, Proposal
 from durable_streams_cluster.streams.commands import Append, Command, Create
 
@@ -61,19 +62,34 @@ class Proposals:
         """Whether some were not given to a leader."""
         return bool(self._unsent)
 
+    @property
+    def oldest(self) -> int:
+        """The number of the one that has waited longest; 0 when none waits."""
+        return next(iter(self._open), 0)
+
     def give_all_again(self) -> None:
         """Another leader, or one that may not have got them: all that are not seen in the log, in order."""
         self._unsent = deque(self._open.values())
 
     def give_again(self, sequences: Iterable[int]) -> None:
-        """These were refused by one that does not lead. To keep the order, all behind the first are given again."""
+        """These were refused by one that does not lead. To keep the order, all behind the first are given again.
+
+        Those that wait already go on waiting: what waits is the end of all that are open, and the longer end has both.
+        """
         first = min((each for each in sequences if each in self._open), default=None)
         if first is not None:
+            if self._unsent:
+                first = min(first, self._unsent[0].proposal.origin.sequence)
             self._unsent = deque(own for number, own in self._open.items() if number >= first)
 
     def applied(self, sequence: int) -> Own | None:
         """One is seen in the log; None if nobody waits for it any more."""
         return self._open.pop(sequence, None)
+
+    def settled(self, sessions: Sessions) -> list[Own]:
+        """A snapshot took the place of the log: those whose outcome is in no log that this node will see."""
+        applied = [number for number in self._open if not sessions.is_new(self.incarnation, number)]
+        return [self._open.pop(number) for number in applied]
 
     def refused(self, sequences: Iterable[int]) -> Iterator[Own]:
         """These were not proposed, and are not proposed again."""

@@ -104,6 +104,9 @@ class Driver:
         """Nothing was written since the last sync of an idle node."""
         self._idle: asyncio.Future[None] | None = None
         self._led: asyncio.Future[None] = self._loop.create_future()
+        """This node can serve alone."""
+        self._handed: asyncio.Future[None] = self._loop.create_future()
+        """Another node leads."""
 
     def now(self) -> Now:
         """The clocks; the wall's as far as it is believed."""
@@ -225,11 +228,11 @@ class Driver:
             if to is None or self.failure is not None:
                 return
             log.info("group %d: handing over to %s", group.id, to)
-            self._led = self._loop.create_future()
+            self._handed = self._loop.create_future()
             group.core.transfer_to(to)
             self._go_on()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._led, HAND_OVER_S)
+                await asyncio.wait_for(self._handed, HAND_OVER_S)
 
     async def drain(self) -> None:
         """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
@@ -255,6 +258,7 @@ class Driver:
     def close(self) -> bool:
         """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
         self._closed = True
+        self.replica.group.close()
         return self._disk.close() and self._disk.release()
 
     # -------------------------------------------------------------------------------------------------------- turns
@@ -306,17 +310,20 @@ class Driver:
         for event in effects.events:
             log.info("group %d: %s", self.replica.group.id, event)
             if isinstance(event, LeaderChanged) and event.leader not in (None, self.replica.group.place.node):
-                finish(self._led)
+                finish(self._handed)
         for token, outcome in effects.completions:
             future = self.admission.release(token)
             if not future.done():
                 future.set_result(outcome)
         for token, reason in effects.refusals:
             raise_in(self.admission.release(token), REFUSALS[reason]())
+        for token in effects.unknown:
+            unknown = OutcomeUnknown("this node was behind, and what became of it is not known here")
+            raise_in(self.admission.release(token), unknown)
         for asked in effects.asked:
             self.on_asked(asked)
-        if effects.wakes:
-            self._wake(self.tails.wakes(effects.wakes))
+        if effects.wakes or effects.all_moved:
+            self._wake(self.tails.wakes(self.tails.paths if effects.all_moved else effects.wakes))
 
     def _sync_if_due(self) -> None:
         """Begin a sync if something waits for one and none is under way: it covers all that was written before."""

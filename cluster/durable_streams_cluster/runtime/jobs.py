@@ -10,7 +10,7 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES
 from durable_streams_cluster.runtime.service import LocalStreams
-from durable_streams_cluster.storage.stream_store import Due
+from durable_streams_cluster.storage.stream_reader import Due
 from durable_streams_cluster.streams.commands import Rearm
 from durable_streams_cluster.streams.outcomes import Outcome
 

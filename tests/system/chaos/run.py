@@ -1,0 +1,152 @@
+"""One run: a cluster, a load, faults of one kind, then calm; and the verdict on all of it."""
+
+import asyncio
+import dataclasses
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.history.checker import check
+from tests.history.records import Op, dump
+from tests.system.chaos.cluster import Cluster, Node
+from tests.system.chaos.kinds import Kind
+from tests.system.chaos.load import Load
+from tests.system.chaos.pulse import Injection, Pulse
+from tests.system.chaos.scene import CALM, Scene
+
+PHRASES = {
+    "stands twice": "duplicated",
+    "yet stands before it": "reordered",
+    "though it had come to": "reordered",
+}
+"""What of the checker's sentences tells which promise was broken; anything else is a loss, or worse."""
+COLUMNS = (
+    "kind", "nodes", "faults", "operations", "acknowledged", "unknown", "refused", "lost", "duplicated", "reordered",
+    "other", "rate", "in flight", "to next append, ms: median", "maximum",
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class Verdict:
+    """What became of one run."""
+
+    kind: str
+    nodes: int
+    ops: list[Op]
+    injections: list[Injection]
+    wrong: list[str]
+    """What the checker says."""
+    other: list[str]
+    """What else was promised and not kept."""
+
+    def row(self) -> list[str]:
+        """As the table has it."""
+        appends = [op for op in self.ops if op.writes]
+        outcomes = {each: sum(op.outcome == each for op in appends) for each in ("acked", "unknown", "refused")}
+        found = {"lost": 0, "duplicated": 0, "reordered": 0}
+        for sentence in self.wrong:
+            found[next((what for phrase, what in PHRASES.items() if phrase in sentence), "lost")] += 1
+        waits = [each.writable_ms for each in self.injections if each.writable_ms is not None]
+        return [
+            *(self.kind, str(self.nodes), str(len(self.injections)), str(len(self.ops))),
+            *(str(outcomes[each]) for each in ("acked", "unknown", "refused")),
+            *(str(found[each]) for each in ("lost", "duplicated", "reordered")),
+            str(len(self.other)),
+            f"{statistics.median([each.rate for each in self.injections] or [0]):.0f}/s",
+            f"{statistics.median([each.in_flight for each in self.injections] or [0]):.0f}",
+            f"{statistics.median(waits or [0]):.0f}",
+            f"{max(waits, default=0):.0f}",
+        ]
+
+    def __str__(self) -> str:
+        return f"| {' | '.join(self.row())} |"
+
+
+HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+
+
+async def run(
+    name: str,
+    kind: Kind,
+    nodes: int,
+    folder: Path,
+    seed: str,
+    *,
+    seconds: float = 0.0,
+    times: int = 0,
+    say: Callable[[str], None] = print,
+) -> Verdict:
+    """Inject a kind for so many seconds, or so many times; the history goes to ``folder``."""
+    chance = random.Random(f"{seed}/{name}/{nodes}")
+    pulse = Pulse()
+    cluster = Cluster([Node(folder / f"n{each + 1}", f"n{each + 1}") for each in range(nodes)], pulse.now)
+    scene = Scene(cluster, pulse, chance, folder)
+    stopped = asyncio.Event()
+    other: list[str] = []
+    load: Load | None = None
+    try:
+        await cluster.start()
+        load = Load(cluster.nodes, pulse, seed)
+        watching = asyncio.create_task(cluster.watch(stopped))
+        await load.begin(kind.headers)
+        await pulse.more(CALM)
+        pulse.measure()
+        await pulse.more(CALM)
+        await _inject(kind, scene, load, seconds, times, say)
+        await load.finish()
+        stopped.set()
+        await watching
+        other += load.wrong
+        await _stop(cluster, other)
+    except (AssertionError, TimeoutError) as error:
+        other.append(f"{type(error).__name__}: {error}")
+        other += load.problems() if load is not None else []
+    finally:
+        stopped.set()
+        if load is not None:
+            await load.abandon()
+        cluster.end()
+        (folder / "history.jsonl").write_bytes(dump(pulse.recorder.ops))
+        faults = [dataclasses.asdict(each) for each in pulse.injections]
+        (folder / "faults.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in faults))
+    wrong = await asyncio.to_thread(check, pulse.recorder.ops)
+    other += [*scene.wrong, *_promises(kind, pulse.injections)]
+    return Verdict(name, nodes, pulse.recorder.ops, pulse.injections, wrong, other)
+
+
+async def _inject(kind: Kind, scene: Scene, load: Load, seconds: float, times: int, say: Callable[[str], None]) -> None:
+    faults, weights = list(kind.inject), list(kind.inject.values())
+    ends = time.monotonic() + seconds
+    count = 0
+    while (count < times) if times else (time.monotonic() < ends):
+        await scene.chance.choices(faults, weights)[0](scene)
+        count += 1
+        load.sound()
+        last = scene.pulse.injections[-1]
+        say(
+            f"{count}: {last.kind} ({', '.join(last.targets)}){' ' + last.note if last.note else ''}: "
+            f"{last.rate:.0f}/s, {last.in_flight} in flight; next append after {last.writable_ms or 0:.0f} ms, longest "
+            f"pause {last.gap_ms:.0f} ms, slowest append {last.slowest_ms:.0f} ms, {last.changes} changes of leader"
+        )
+
+
+def _promises(kind: Kind, injections: list[Injection]) -> list[str]:
+    found = []
+    for number, each in enumerate(injections, 1):
+        what = f"fault {number}, {each.kind} ({', '.join(each.targets)})"
+        if each.writable_ms is None or each.writable_ms > kind.bound_s * 1000:
+            found.append(f"{what}: the next append was taken after {each.writable_ms} ms")
+        if kind.changes is not None and each.changes > kind.changes:
+            found.append(f"{what}: {each.changes} changes of leader")
+    return found
+
+
+async def _stop(cluster: Cluster, other: list[str]) -> None:
+    for code, node in zip(
+        await asyncio.gather(*(asyncio.to_thread(node.stop) for node in cluster.nodes)), cluster.nodes, strict=True
+    ):
+        if code:
+            other.append(f"{node.name} ended with {code}")

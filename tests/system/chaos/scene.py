@@ -1,0 +1,52 @@
+"""One kind's run: a cluster, the load on it, and what the faults have at hand."""
+
+import asyncio
+import dataclasses
+import random
+from pathlib import Path
+
+from tests.server import STOP_LIMIT
+from tests.system.chaos.cluster import Cluster, Node
+from tests.system.chaos.pulse import Injection, Pulse
+
+WRITABLE_LIMIT = 60.0
+"""Seconds after which a fault is given up; what is promised is far less (``kinds``)."""
+CALM = 500
+"""Acknowledged appends before the next fault."""
+
+
+@dataclasses.dataclass
+class Scene:
+    """What a fault may use."""
+
+    cluster: Cluster
+    pulse: Pulse
+    chance: random.Random
+    folder: Path
+    wrong: list[str] = dataclasses.field(default_factory=list)
+    """What contradicts, beside what the checker finds."""
+
+    async def wait(self, seconds: float) -> None:
+        """A fault that lasts."""
+        await asyncio.sleep(seconds)
+
+    async def ended(self, node: Node, code: int) -> None:
+        """Wait until a process is gone; it must end so."""
+        assert node.process is not None
+        found = await asyncio.to_thread(node.process.wait, STOP_LIMIT)
+        if found != code:
+            self.wrong.append(f"{node.name} ended with {found}, not {code}: {node.process.errors[-2000:]}")
+
+    async def writable(self, injection: Injection) -> None:
+        """Wait until appends are taken again."""
+        if not await self.pulse.writable(WRITABLE_LIMIT):
+            raise AssertionError(f"{injection.kind} of {injection.targets}: no append within {WRITABLE_LIMIT:g} s")
+
+    async def calm(self, injection: Injection, *, settle: bool = True) -> None:
+        """All is as before: somebody leads, and appends go on; then the next fault may come."""
+        await self.cluster.leader()
+        self.pulse.measure()
+        await self.pulse.more(CALM)
+        if settle:
+            self.pulse.settle()
+        injection.changes = self.cluster.changed_since(injection.at)
