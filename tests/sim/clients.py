@@ -55,8 +55,8 @@ class Client:
 
     async def run(self) -> None:
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
-            (self.append, 20),
-            (self.burst, 8),
+            (self.append, 15),
+            (self.burst, 10),
             (self.produce, 25),
             (self.pipeline, 6),
             (self.read, 25),
@@ -67,7 +67,7 @@ class Client:
         ]
         todo, weights = zip(*actions, strict=True)
         while not self.world.resting:
-            await asyncio.sleep(self.random.expovariate(1 / self.pause_s))
+            await asyncio.sleep(self.random.expovariate(1 / self.pause_s) * self.world.ahead())
             await self.random.choices(todo, weights)[0]()
 
     # ------------------------------------------------------------------------------------------------------- asking

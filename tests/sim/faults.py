@@ -30,7 +30,7 @@ class Faults:
 
     def __init__(self, world: "World", random: Random) -> None:
         self.world, self.random = world, random
-        self.rate_s = random.choice((0.8, 1.5, 2.5))
+        self.rate_s = random.choice((0.5, 0.8, 1.2))
         self.silent = random.random() < 0.4
         """Whether a cut is only noticed by what does not come."""
         names = list(KINDS)
@@ -73,7 +73,7 @@ class Faults:
             end()
 
     def long(self) -> float:
-        return self.random.choice((0.3, 0.3, 1.0, 2.5, 5.0)) * self.random.uniform(0.5, 1.5)
+        return self.random.choice((0.3, 0.3, 1.0, 2.5, 4.0)) * self.random.uniform(0.5, 1.5)
 
     def node(self) -> Node:
         """Any node; the leader as often as not."""

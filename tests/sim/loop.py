@@ -1,8 +1,8 @@
 """An event loop whose time jumps to the next timer, and that runs several processes, as each is let.
 
-Whatever a process starts, tasks and timers and callbacks, inherits its context. So one that is paused keeps its callbacks
-until it goes on, as after SIGSTOP; of one that ended none is ever run, as after SIGKILL; and one whose clock is fast has
-fast timers.
+Whatever a process starts, tasks and timers and callbacks, inherits its context. So one that is paused keeps its
+callbacks until it goes on, as after SIGSTOP; of one that ended none is ever run, as after SIGKILL; and one whose clock
+is fast has fast timers.
 """
 
 import asyncio

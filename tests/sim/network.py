@@ -51,7 +51,7 @@ class Network:
         """What more a link delays, seconds."""
         self._broken: dict[Link, Port] = {}
         """Connections that were given up, until somebody dials again."""
-        self._last: dict[tuple[NodeId, NodeId, bool], float] = {}
+        self._last: dict[tuple[NodeId, NodeId, Kind], float] = {}
         self._epoch: dict[Link, int] = {}
         """Counts the connections of a link."""
         self.digest = 0
@@ -152,7 +152,7 @@ class Network:
             when += self._random.random() * 4 * weather.spread_s
             self.counts["late"] += 1
         else:
-            lane = (*link, kind is Kind.HEARTBEAT)
+            lane = (*link, kind)
             when = self._last[lane] = max(when, self._last.get(lane, 0.0) + 1e-7)
         epoch = self._epoch.get(link, 0)
         self._loop.call_at(when, self._arrive, link, there, payload, epoch, context=there.context)

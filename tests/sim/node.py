@@ -55,7 +55,7 @@ class Life:
     def __init__(self, node: "Node") -> None:
         world = node.world
         self.node = node
-        self.ended = self.paused = self.draining = False
+        self.ended = self.paused = self.stopping = self.draining = False
         self.rate = node.rate
         self.kept: list[asyncio.Handle] = []
         self.context = context_of(self)
@@ -143,6 +143,7 @@ class Life:
 
     async def stop(self) -> None:
         """SIGTERM: as ``node.Node.stop`` does."""
+        self.stopping = True
         led = self.replica.group.core.role is Role.LEADER
         await self.driver.hand_over()
         self.node.world.marks["transfer"] += led and self.replica.group.core.role is not Role.LEADER

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from durable_streams_cluster.ids import NodeId, Term
-from durable_streams_cluster.raft import BecameLeader, Event, LeaderChanged, SnapshotNeeded, SteppedDown, Truncated
+from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated
+from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import keys
-from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_hard_state
+from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_installs
 from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 GROUP = 1
 STATE = keys.group_state(GROUP)
 HARD = keys.hard_state(GROUP)
-ENTRY = keys.entry(GROUP, 0)[:5]
+INSTALLS = keys.installs(GROUP)
 
 
 class _Seen:
@@ -24,10 +25,28 @@ class _Seen:
 
     def __init__(self) -> None:
         self.log: dict[int, bytes] = {}
+        self.dropped: dict[int, bytes] = {}
+        """Of the log, by the newest write: what is applied may go at once."""
         self.applied = 0
         self.data: dict[bytes, int] = {}
-        self.sum = 0
-        """Of all that is in ``data``; two replicas that applied as much have the same."""
+        self.sums: dict[int | None, int] = {}
+        """Of all that is in ``data``, by install epoch; None: what has none."""
+        self.epoch = 0
+
+    @property
+    def sum(self) -> int:
+        """Of what is shown: two replicas that applied as much have the same."""
+        return self.sums.get(self.epoch, 0) + self.sums.get(None, 0)
+
+    def put(self, key: bytes, piece: int) -> None:
+        """``piece`` stands for key and value; 0 for none."""
+        change = piece - self.data.get(key, 0)
+        epoch = keys.epoch_of(key)
+        self.sums[epoch] = self.sums.get(epoch, 0) + change
+        if piece:
+            self.data[key] = piece
+        else:
+            self.data.pop(key, None)
         self.leads: Term | None = None
 
 
@@ -38,7 +57,7 @@ class Observer:
         self.marks: Counter[str] = Counter()
         self._seen: dict[NodeId, _Seen] = {}
         self._committed: dict[int, bytes] = {}
-        self._stamps: dict[int, int] = {}
+        self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
         self._leaders: dict[Term, NodeId] = {}
         self.top = 0
@@ -57,38 +76,44 @@ class Observer:
     def written(self, node: "Node", batch: WriteBatch) -> None:
         """A node writes: the same entries are committed everywhere, and do the same everywhere."""
         seen = self._seen[node.name]
-        before = seen.applied
+        before, epoch = seen.applied, seen.epoch
         self._take(seen, batch)
+        if seen.epoch != epoch:
+            self.marks["snapshot installed"] += 1
+            before = seen.applied
         for index in range(before + 1, seen.applied + 1):
-            entry = seen.log.get(index)
-            assert entry is not None, f"{node.name} applied entry {index}, which it does not have"
-            known = self._committed.setdefault(index, entry)
-            assert known == entry, f"{node.name} applied another entry {index} than others"
-            if index > self.top:
-                self.top = index
-                stamp = self._stamps[index] = decode_entry(GROUP, index, entry).cluster_ms
-                last = self._stamps.get(index - 1, 0)
-                assert stamp >= last, f"cluster time goes back from {last} to {stamp} in entry {index}"
-        if seen.applied != before:
+            self._applies(node.name, index, seen.log.get(index) or seen.dropped.get(index))
+        if seen.applied != before or seen.epoch != epoch:
             known_sum = self._sums.setdefault(seen.applied, seen.sum)
             assert known_sum == seen.sum, f"{node.name} did something else than others up to entry {seen.applied}"
 
+    def _applies(self, node: NodeId, index: int, entry: bytes | None) -> None:
+        assert entry is not None, f"{node} applied entry {index}, which it does not have"
+        known = self._committed.setdefault(index, entry)
+        assert known == entry, f"{node} applied another entry {index} than others"
+        if index > self.top:
+            self.top = index
+            stamp = decode_entry(GROUP, index, entry).cluster_ms
+            assert stamp >= self._stamp, f"cluster time goes back from {self._stamp} to {stamp} in entry {index}"
+            self._stamp = stamp
+
     def _take(self, seen: _Seen, batch: WriteBatch) -> None:
+        seen.dropped.clear()
         for op in batch.ops:
             if op.family is Family.LOG:
                 self._take_log(seen, op)
             elif isinstance(op, Put):
                 if op.key == STATE:
                     seen.applied = decode_applied(op.value).index
+                elif op.key == INSTALLS:
+                    seen.epoch = decode_installs(op.value).current
                 else:
-                    piece = crc32(op.value, crc32(op.key))
-                    seen.sum += piece - seen.data.get(op.key, 0)
-                    seen.data[op.key] = piece
+                    seen.put(op.key, crc32(op.value, crc32(keys.with_epoch(op.key, 0))) or 1)
             elif isinstance(op, Delete):
-                seen.sum -= seen.data.pop(op.key, 0)
+                seen.put(op.key, 0)
             elif isinstance(op, DeleteRange):
                 for key in [key for key in seen.data if op.start <= key < op.end]:
-                    seen.sum -= seen.data.pop(key)
+                    seen.put(key, 0)
 
     def _take_log(self, seen: _Seen, op: object) -> None:
         if isinstance(op, Put) and op.key != HARD:
@@ -97,12 +122,12 @@ class Observer:
             start, end = keys.entry_index(op.start), keys.entry_index(op.end)
             if start <= seen.applied:
                 self.marks["compaction"] += 1
-            for index in range(start, end):
-                seen.log.pop(index, None)
+            for index in [index for index in seen.log if start <= index < end]:
+                seen.dropped[index] = seen.log.pop(index)
 
     # ---------------------------------------------------------------------------------------------------------- events
 
-    def events(self, life: "Life", events: list[Event]) -> None:
+    def events(self, life: "Life", events: list[Event | SnapshotSent | SnapshotInstalled]) -> None:
         """What the Raft core tells."""
         name = life.node.name
         for event in events:
@@ -118,9 +143,11 @@ class Observer:
                     self.marks[f"stepped down: {_short(event.reason)}"] += 1
                 case Truncated():
                     self.marks["truncation"] += 1
+                case SnapshotSent():
+                    self.marks["snapshot sent"] += 1
                 case SnapshotNeeded():
                     self.marks["snapshot needed"] += 1
-                case LeaderChanged():
+                case _:
                     pass
 
     def _is_complete(self, life: "Life") -> None:
@@ -136,6 +163,3 @@ def _short(reason: str) -> str:
         if words in reason:
             return words
     return "a later term"
-
-
-__all__ = ["Observer", "decode_hard_state"]

@@ -11,7 +11,9 @@ from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Membership, Role, Settings
-from durable_streams_cluster.replica import compaction
+from durable_streams_cluster.replica import compaction, snapshots
+from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage.codecs import decode_installs
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Append, Create
 from tests.history.checker import Bounds, check
@@ -21,13 +23,23 @@ from tests.sim.faults import Faults
 from tests.sim.loop import VirtualLoop, context_of
 from tests.sim.network import Network, Weather
 from tests.sim.node import Life, Node
-from tests.sim.observer import Observer
+from tests.sim.observer import INSTALLS, Observer
 
 LEAST_ACKED, LEAST_FAULTS = 500, 5
-SAFETY_S, AT_MOST_S = 10.0, 60.0
+SAFETY_S, AT_MOST_S = 8.0, 60.0
+PACE = 50.0
+"""Acknowledged writes in a second; clients that come to more have more time between two."""
 WRITABLE_S = 12.0
 """After everything was healed, each node takes writes within so long."""
 EQUAL_S = 10.0
+BOUNDS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
+    (compaction, "KEPT_LOG_BYTES", (1_500, 6_000, 30_000, 1 << 24)),
+    (compaction, "HELD_LOG_BYTES", (10_000, 1 << 24)),
+    (snapshots, "CHUNK_PAIRS", (3, 30, 250)),
+    (snapshots, "GIVE_UP_TICKS", (20, 200)),
+    (snapshots, "SWEEP_KEYS", (5, 64)),
+)
+"""Of production code, with what a seed may set them to."""
 
 
 class Result(NamedTuple):
@@ -74,6 +86,8 @@ class World:
             node.disk.flush_bytes = flush_bytes
             node.wall_skew_ms = draw.randint(-2000, 2000)
         self.drift = drift
+        for module, name, values in BOUNDS:
+            setattr(module, name, draw.choice(values))
         self.faults = Faults(self, Random(draw.getrandbits(62)))
         self.keeps_order = not wild and not self.faults.silent
         self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
@@ -89,6 +103,10 @@ class World:
 
     def now(self) -> float:
         return self.history.now(self.loop.now_s)
+
+    def ahead(self) -> float:
+        """By how much clients slow down, to come to so much and not to much more."""
+        return 1.0 if self.acked < PACE * self.loop.now_s or self.faults.stopped else 4.0
 
     def note(self, who: str, what: object) -> None:
         if self.trace is not None:
@@ -171,6 +189,8 @@ class World:
         network.slow.clear()
         for node in self.nodes:
             node.disk.fails = False
+            if node.life is not None and node.life.stopping:
+                self.end(node)
             self.start(node)
 
     async def _create_all(self) -> None:
@@ -182,11 +202,10 @@ class World:
 
     async def _writable(self) -> None:
         """Every node takes a write within a bound."""
+        self.clients[0].patience_s = 15.0
         begun = self.loop.now_s
-        for number, node in enumerate(self.nodes):
+        for node in self.nodes:
             while True:
-                command = Append("s0", TEXT, b"", False, None, None)
-                assert number >= 0
                 op = self.clients[0].op("append", "s0", body=self.clients[0].body())
                 command = Append("s0", TEXT, op.body.encode(), False, None, None)
                 try:
@@ -243,15 +262,26 @@ def _role(node: Node) -> Role | None:
 
 
 def _held(node: Node) -> object:
+    """All that a node shows, whatever the install epoch."""
     kv = node.disk.kv
-    return None if kv is None else crc32(b"".join(key + value for key, value in kv.scan(Family.DATA, b"", b"\xff")))
+    if kv is None:
+        return None
+    value = kv.get(Family.DATA, INSTALLS)
+    shown = decode_installs(value).current if value is not None else 0
+    pairs = kv.scan(Family.DATA, b"", b"\xff")
+    return crc32(
+        b"".join(
+            keys.with_epoch(key, 0) + value
+            for key, value in pairs
+            if keys.epoch_of(key) in (None, shown) and key != INSTALLS
+        )
+    )
 
 
 def run(seed: int, *, traces: bool = False) -> Result:
     """Run one seed."""
     loop = VirtualLoop()
-    kept = compaction.KEPT_LOG_BYTES
-    asyncio.set_event_loop(None)
+    usual = {(module, name): getattr(module, name) for module, name, _ in BOUNDS}
     try:
         world = World(seed, loop, traces=traces)
         try:
@@ -262,14 +292,15 @@ def run(seed: int, *, traces: bool = False) -> Result:
         if not world.wrong:
             world.wrong += check(world.history.ops, Bounds(early=0.03 + world.drift))
     finally:
-        compaction.KEPT_LOG_BYTES = kept
+        for (module, name), value in usual.items():
+            setattr(module, name, value)
         loop.drop()
         with contextlib.suppress(RuntimeError):
             loop.close()
     digest = crc32(dump(world.history.ops), world.network.digest)
     for what, count in world.network.counts.items():
         world.marks[f"message {what}"] += count
-    result = Result(
+    return Result(
         seed,
         len(world.nodes),
         world.wrong,
@@ -280,4 +311,3 @@ def run(seed: int, *, traces: bool = False) -> Result:
         loop.now_s,
         world.trace or [],
     )
-    return result
