@@ -40,6 +40,26 @@ def test_who_is_woken_asks_no_leader_and_who_waited_in_vain_does() -> None:
     simulate(main)
 
 
+def test_a_node_that_is_alone_ends_no_live_reads() -> None:
+    """It leads from its first tick on, and there is no second one that could take note of that."""
+
+    async def main() -> None:
+        world = await started()
+        await put(world, "s", "one")
+        jobs = Jobs(world.driver, world.streams, world.clock, world.metrics)
+        jobs.end_live = world.app.live.end
+        chores = asyncio.ensure_future(jobs.run())
+        stream, poll = await sse(world, "s"), await long_poll(world, "s")
+        await asyncio.sleep(5)
+        assert (stream.done, poll.done) == (False, False)
+        chores.cancel()
+        stream.leave()
+        poll.leave()
+        await asyncio.gather(stream.finish(), poll.finish())
+
+    simulate(main)
+
+
 def test_a_node_without_a_leader_ends_its_live_reads() -> None:
     async def main() -> None:
         world = await started()

@@ -114,7 +114,7 @@ class Group:
         self._quiet_ticks = 0
         """Since the write or the read that has waited longest was answered, or all were given to a leader."""
         self._oldest = (0, 0)
-        self.leaderless_ticks = VERY_LONG
+        self.leaderless_ticks = 0 if self.alone else VERY_LONG
         """For how long no leader is known here."""
         self._stamp_asked = False
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
