@@ -114,7 +114,7 @@ class Clocks(World):
             node.extra = {
                 "LD_PRELOAD": str(self.library()),
                 "FAKETIME_TIMESTAMP_FILE": str(node.folder / "offset"),
-                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             self.set_clock(node, 0)
