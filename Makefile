@@ -29,7 +29,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many \
+.PHONY: help serve cluster test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many \
 	wheel clean \
 	preflight dev node system-packages anew
 
@@ -38,6 +38,9 @@ help: ## this list
 
 serve: $(VENV)/.serve ## run one node on ./data (ARGS="--http 127.0.0.1:8080 ..."); Ctrl-C drains and ends it
 	@exec $(BIN)/durable-streams serve --data-dir ./data $(ARGS)
+
+cluster: $(VENV)/.serve ## three nodes on ./data in this terminal (ARGS="--nodes 5"); Ctrl-C ends them
+	@exec $(BIN)/durable-streams cluster up --data-dir ./data $(ARGS)
 
 test: preflight dev lint types unit conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
 

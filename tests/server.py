@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import random
+import re
 import shutil
 import signal
 import socket
@@ -58,14 +59,23 @@ def clean_environment() -> dict[str, str]:
 class Process:
     """One child process that prints a line starting `ready ` when it is ready."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path, *, typed_to: bool = False
+    ) -> None:
+        """``typed_to``: its standard input is a pipe, for ``type``; else it is empty."""
         self.command = list(command)
         self.log = log
         self.ready_line = ""
+        self.said: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         with log.open("ab") as errors:
             self._child = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=env, cwd=cwd
+                self.command,
+                stdin=subprocess.PIPE if typed_to else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=env,
+                cwd=cwd,
             )
         assert self._child.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self._child.stdout,), daemon=True)
@@ -91,21 +101,44 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def wait_ready(self, limit: float = READY_LIMIT) -> None:
+        self.ready_line = self.wait_line(r"ready ", limit)
+
+    def wait_line(self, pattern: str, limit: float = READY_LIMIT) -> str:
+        """The next line of standard output that begins with ``pattern``; what comes before it is in ``said``."""
         deadline = time.monotonic() + limit
-        while not self.ready_line:
+        while True:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise NotReadyError(self._report(f"was not ready within {limit:g} s")) from None
+                raise NotReadyError(self._report(f"did not say {pattern!r} within {limit:g} s")) from None
             if line is None:
-                raise NotReadyError(self._report(f"ended with {self._child.wait(STOP_LIMIT)} before it was ready"))
-            if line.startswith("ready "):
-                self.ready_line = line
+                raise NotReadyError(
+                    self._report(f"ended with {self._child.wait(STOP_LIMIT)} before it said {pattern!r}")
+                )
+            self.said.append(line)
+            if re.match(pattern, line):
+                return line
+
+    def said_after(self, beginning: str) -> list[str]:
+        """The lines of standard output behind the first that begins so."""
+        first = next(number for number, line in enumerate(self.said) if line.startswith(beginning))
+        return self.said[first + 1 :]
+
+    def type(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(text.encode())
+        self._child.stdin.flush()
 
     def wait(self, limit: float = STOP_LIMIT) -> int:
         """The exit code, once it has ended by itself."""
         code = self._child.wait(limit)
         self._reader.join(limit)
+        while not self._lines.empty():
+            line = self._lines.get()
+            self.said += [] if line is None else [line]
+        if self._child.stdin is not None:
+            self._child.stdin.close()
         return code
 
     def terminate(self, limit: float = STOP_LIMIT) -> int:
@@ -162,10 +195,11 @@ class Server:
     def environment(self) -> dict[str, str]:
         return clean_environment()
 
-    def launch(self) -> Process:
+    def launch(self, *, typed_to: bool = False) -> Process:
         """Begin to start, without waiting until it is ready."""
         assert self.process is None or not self.process.running, "already running"
-        self.process = Process(self.command(), self.environment(), self.folder, self.folder / "stderr.log")
+        log = self.folder / "stderr.log"
+        self.process = Process(self.command(), self.environment(), self.folder, log, typed_to=typed_to)
         return self.process
 
     def start(self, limit: float = READY_LIMIT) -> Process:

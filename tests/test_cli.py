@@ -313,7 +313,7 @@ def test_commands_of_the_cluster_are_handed_on(capsys: pytest.CaptureFixture[str
 
 BASE_INSTALL = """
 import sys
-for name in ("rocksdict", "msgspec", "uvicorn", "httptools", "uvloop", "prometheus_client"):
+for name in ("rocksdict", "msgspec", "uvicorn", "httptools", "uvloop", "prometheus_client", "rich"):
     sys.modules[name] = None
 from durable_streams_client.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -324,6 +324,7 @@ sys.exit(main(sys.argv[1:]))
     ("argv", "code", "says"),
     [
         (["serve", "--in-memory"], 2, "pip install 'durable-streams-cluster[cluster]'"),
+        (["cluster", "up"], 2, "pip install 'durable-streams-cluster[cluster]'"),
         (["config", "check"], 0, 'data-dir = "./data"'),
         (["--help"], 0, "usage: durable-streams"),
     ],

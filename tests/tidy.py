@@ -38,8 +38,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "gateway": (*BASE, "clock", "config", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
+    "local": (*BASE, "settings"),
     "node": ("*",),
     "cli": ("*",),
+    "cli_up": ("*",),
+    "cli_child": ("*",),
     "__main__": (CLIENT,),
 }
 
@@ -47,8 +50,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 PURE = re.compile(
     rf"""{CLUSTER}\.(
         ids | limits | errors | settings | policies | config | (raft|streams|replica)(\..+)?
-        | storage\.(keys|kv|memory|codecs|stream_store|raft_log)
-        | runtime\.(wire|grpc_status|outbox|greeting)
+        | storage\.(keys|kv|memory|codecs|dropping|export|raft_log|stream_reader|stream_store|sweep)
+        | runtime\.(wire|grpc_status|outbox|greeting) | local\.plan
         | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )
         | {CLIENT}\._(?!_).+""",

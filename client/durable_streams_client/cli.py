@@ -13,6 +13,7 @@ from typing import TextIO
 
 _CLUSTER_COMMANDS = {
     "serve": "run a node",
+    "cluster": "try a cluster: three nodes in this terminal, with durable-streams cluster up",
     "config": "check a configuration: durable-streams config check --config node.toml",
 }
 

@@ -1,4 +1,4 @@
-"""The cluster's commands: ``serve`` and ``config check``; the only reader of arguments and environment here.
+"""The cluster's commands: ``serve`` and ``config check``; ``cluster up`` has a file of its own (``cli_up``).
 
 The edges of the process are all in this file: signals, exit codes, the ``ready`` line, the limit of open files.
 The command that users type lives in the client (``durable_streams_client.cli``) and calls :func:`run`.
@@ -60,10 +60,25 @@ class NodeModule(Protocol):
         ...
 
 
+class UpModule(Protocol):
+    """What this module needs of ``durable_streams_cluster.cli_up``."""
+
+    def run(self, argv: Sequence[str], environ: Mapping[str, str], /) -> int:
+        """Run a cluster on this machine, and return the exit code."""
+        ...
+
+
 def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: NodeModule | None = None) -> int:
-    """Run ``serve ...`` or ``config check ...`` and return the exit code. Tests pass ``environ`` and ``node``."""
+    """Run ``serve ...``, ``config check ...`` or ``cluster up ...`` and return the exit code.
+
+    Tests pass ``environ`` and ``node``.
+    """
     environ = os.environ if environ is None else environ
     try:
+        if argv[:1] == ["cluster"]:
+            # By name, as the node: `config check` must work without the packages that it needs.
+            up = cast("UpModule", importlib.import_module("durable_streams_cluster.cli_up"))
+            return up.run(argv[1:], environ)
         options = _parse(argv)
         config = _load(options, environ)
     except ConfigError as error:
@@ -75,6 +90,8 @@ def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: 
             _say(warning, EXIT_OK)
         sys.stdout.write(config.to_toml())
         return EXIT_OK
+    # gRPC's C core writes lines of its own among ours, past every format; to be said before it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imported before anything is caught: a missing package is for the caller to explain (`pip install ...[cluster]`).
     module = node or cast("NodeModule", importlib.import_module("durable_streams_cluster.node"))
     return _serve(config, module)

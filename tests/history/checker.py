@@ -89,8 +89,9 @@ def _end(op: Op) -> float:
 
 
 def _ends(op: Op) -> float:
-    """When it has taken effect at the latest."""
-    return float("inf") if op.answered is None or op.outcome == "unknown" else op.answered
+    """When it has taken effect, for the last time, at the latest: of what was sent again, the first may arrive later."""
+    settled = op.outcome != "unknown" and (op.attempts == 1 or op.producer is not None)
+    return op.answered if settled and op.answered is not None else float("inf")
 
 
 def _may_lie_between(since: Op, op: Op, until: Op) -> bool:

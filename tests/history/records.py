@@ -6,8 +6,8 @@ A simulated world and a run of real processes write the same; ``checker.check`` 
 * Bodies are text (``text/plain``), so that offsets count their bytes, and each ends with a newline. The first line of
   a body is in no other body (``line``).
 * An operation that is sent again, because its outcome was not known, stays one: ``attempts`` counts, ``sent`` is of the
-  first. Only producers' appends, and what changes nothing when done twice, may be sent again. A delete that was, and
-  then finds nothing, stays unknown.
+  first. Only producers' appends, and what changes nothing when done twice, may be sent again. Its refusal says nothing
+  about the times before: then it stays unknown.
 * ``unknown`` is for what may have happened; ``refused`` for what certainly has not, with the reason in ``why``.
 * A path that is or was a fork is never used again; a fork is asked for with the offset where it begins.
 """

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
-from durable_streams_cluster.storage.stream_store import StreamReader
+from durable_streams_cluster.storage.stream_reader import StreamReader
 from tests.peers.asking import control, data, delete, get, head, long_poll, offset, post, put, said, sse
 from tests.peers.disk_node import serving_from
 from tests.peers.test_forks import fork_of, kinds

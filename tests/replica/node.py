@@ -3,7 +3,8 @@
 import itertools
 
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.raft import Membership
+from durable_streams_cluster.raft import Membership, Settings
+from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.group import Place
@@ -24,14 +25,26 @@ _lives = itertools.count(1)
 
 def alone(kv: KvView, now: Now) -> Replica:
     """A replica that is its own group, in a new life."""
-    node = NodeId("n1")
-    return Replica(Place(node, Membership((node,)), next(_lives)), kv, now, random=lambda _: 0)
+    return of_group(kv, now, "n1", ("n1",))
+
+
+def of_group(kv: KvView, now: Now, name: str, voters: tuple[str, ...]) -> Replica:
+    """A replica in a new life; of several, the first stands first."""
+    place = Place(NodeId(name), Membership(tuple(map(NodeId, voters))), next(_lives))
+    settings = Settings(cache_bytes=min(Settings().cache_bytes, compaction.KEPT_LOG_BYTES))
+    return Replica(place, kv, now, random=lambda below: voters.index(name) * 3 % below, settings=settings)
 
 
 class Node:
     """Carries effects out as ``replica`` asks, one step at a time."""
 
-    def __init__(self, batches: list[WriteBatch] | None = None, steady_ms: int = 0) -> None:
+    def __init__(
+        self,
+        batches: list[WriteBatch] | None = None,
+        steady_ms: int = 0,
+        name: str = "n1",
+        voters: tuple[str, ...] = ("n1",),
+    ) -> None:
         self.batches: list[WriteBatch] = []
         self.kv = MemoryKv()
         for batch in batches or ():
@@ -41,7 +54,7 @@ class Node:
         self.answers: dict[object, Outcome] = {}
         self.unsynced: list[tuple[int, int]] = []
         """Tickets whose sync has not ended, with how many writes it covers."""
-        self.replica = alone(self.kv, self.now)
+        self.replica = of_group(self.kv, self.now, name, voters)
 
     @property
     def now(self) -> Now:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from durable_streams_cluster.ids import GroupId
-from durable_streams_cluster.storage import keys, reclaim, stream_store
+from durable_streams_cluster.storage import dropping, keys, reclaim
 from durable_streams_cluster.storage.kv import Delete, Deleted, Family, Put, WriteBatch
 from durable_streams_cluster.storage.rocks import RocksKv
-from durable_streams_cluster.storage.stream_store import StreamReader, StreamStore
+from durable_streams_cluster.storage.stream_reader import StreamReader
+from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import machine, reading
 from tests.storage.crashes import wals
@@ -73,9 +74,9 @@ def test_what_is_given_back_is_never_touched_again(
 ) -> None:
     monkeypatch.setattr(reclaim, "DEAD_SHARE", 0.0)
     monkeypatch.setattr(reclaim, "LATER_MS", 0)
-    monkeypatch.setattr(stream_store, "FEW_KEYS", 4)
-    monkeypatch.setattr(stream_store, "FEW_BYTES", 300)
-    monkeypatch.setattr(stream_store, "WORTH_A_MARK", 5)
+    monkeypatch.setattr(dropping, "FEW_KEYS", 4)
+    monkeypatch.setattr(dropping, "FEW_BYTES", 300)
+    monkeypatch.setattr(dropping, "WORTH_A_MARK", 5)
     monkeypatch.setattr(keys, "slot_of", lambda path: len(path) % 2)  # neighbours, all of them
     store = StreamStore(kv, GroupId(1))
     chance, untouched = Chance(number, store), Untouched()

@@ -7,10 +7,12 @@ import pytest
 from msgspec.structs import replace
 
 from durable_streams_cluster.ids import GroupId
-from durable_streams_cluster.storage import keys, stream_store
+from durable_streams_cluster.storage import keys, stream_reader
+from durable_streams_cluster.storage.dropping import FEW_BYTES, FEW_KEYS
 from durable_streams_cluster.storage.kv import Delete, Deleted, DeleteRange, Family, Put, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
-from durable_streams_cluster.storage.stream_store import FEW_BYTES, FEW_KEYS, StreamReader, StreamStore
+from durable_streams_cluster.storage.stream_reader import StreamReader
+from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams.meta import Parent, Requested, StreamMeta, StreamRef
 from durable_streams_cluster.streams.producers import ProducerState
 from durable_streams_cluster.streams.view import (
@@ -295,7 +297,7 @@ def test_a_stream_is_dropped_in_the_time_its_own_producers_take() -> None:
 
 
 def test_the_cache_of_producers_is_bounded_over_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_store, "CACHED", 4)
+    monkeypatch.setattr(stream_reader, "CACHED", 4)
     turn = Turn()
     pairs = [(StreamRef(3, number), each) for number in (1, 2) for each in "abc"]
 
@@ -342,7 +344,7 @@ def test_due_streams_come_oldest_first_and_no_more_than_asked() -> None:
 
 
 def test_a_small_cache_shows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_store, "CACHED", 2)
+    monkeypatch.setattr(stream_reader, "CACHED", 2)
     turn = Turn()
     refs = [StreamRef(keys.slot_of(f"s{number}"), number) for number in range(1, 8)]
     for number, ref in enumerate(refs, 1):

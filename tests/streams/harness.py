@@ -25,7 +25,8 @@ import msgspec
 from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.storage.kv import Family, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
-from durable_streams_cluster.storage.stream_store import StreamReader, StreamStore
+from durable_streams_cluster.storage.stream_reader import StreamReader
+from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import json_mode, machine, reading, retention
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef

@@ -101,7 +101,7 @@ def test_what_a_killed_start_left_unsynced_is_relied_on_by_the_next(tmp_path: Pa
             break
         store.disk.settle()
         assert store.run(1_000_000)
-        assert store.calls <= calls + 50
+        assert store.calls <= 2 * calls, "a start after a start that was killed makes about as many"
         store.check_cuts(skip, outcomes=2)
         shutil.rmtree(tmp_path / str(skip))
         skip += 1

@@ -1,15 +1,21 @@
-"""README's tour: its commands, typed into a shell, print what README says (curl is needed)."""
+"""README's tours: their commands, typed into a shell, print what README says (curl is needed)."""
 
-from tests.server import running_server
-from tests.system.tour import README, commands, masked, play
+from collections.abc import Callable
+
+import pytest
+
+from tests.system.tour import ONE, README, THREE, commands, masked, play_one, play_three, section
 
 
-def test_the_tour_prints_what_readme_shows() -> None:
+@pytest.mark.parametrize(("heading", "tour"), [(ONE, play_one), (THREE, play_three)], ids=["one node", "three nodes"])
+def test_the_tour_prints_what_readme_shows(heading: str, tour: Callable[[str], str]) -> None:
     readme = README.read_text()
-    with running_server() as server:
-        played = play(readme, server.url)
-    assert masked(played) == masked(readme)
+    assert masked(tour(readme)) == masked(section(readme, heading))
 
 
 def test_a_command_begins_with_a_dollar() -> None:
     assert commands("$ one\noutput\n$ two\n") == ["one", "two"]
+
+
+def test_appends_that_were_read_together_are_shown_as_if_they_were_not() -> None:
+    assert masked("data:one,\ndata:two,\n") == masked("data:one,two,\n")

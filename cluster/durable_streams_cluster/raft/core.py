@@ -145,6 +145,21 @@ class RaftCore:
             {peer: Follower(each.match, each.next, each.state, each.active) for peer, each in state.progress.items()},
         )
 
+    @property
+    def wanted(self) -> Index | None:
+        """The oldest of the newest entries that followers have: of those that are heard from, and catch up by the log.
+
+        None: nobody wants any.
+        """
+        return min(
+            (
+                each.match
+                for each in self._state.progress.values()
+                if (each.active or each.was_active) and each.state is not State.SNAPSHOT
+            ),
+            default=None,
+        )
+
     # -------------------------------------------------------------------------------------------------------- events
 
     def tick(self) -> None:

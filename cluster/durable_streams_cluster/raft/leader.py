@@ -51,7 +51,7 @@ def _count_quorum(state: RaftState) -> bool:
     """Whether a majority was heard from since the last count (thesis 6.2)."""
     heard = [state.node, *(peer for peer, progress in state.progress.items() if progress.active)]
     for progress in state.progress.values():
-        progress.active = False
+        progress.active, progress.was_active = False, progress.active
     return quorum.is_majority(heard, state.membership.voters)
 
 

@@ -35,6 +35,8 @@ class Progress:
         """The commit index that it was told of."""
         self.active = True
         """Whether it was heard from since the last check of the quorum."""
+        self.was_active = True
+        """Whether it was between the last two."""
         self.probe_sent = False
         self.nudge = False
         """Whether a message may have been lost: an empty one asks what is there, however full the window is.

@@ -1,7 +1,7 @@
 """How much of the log is kept once it is applied. Pure."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from durable_streams_cluster.ids import Index
 from durable_streams_cluster.limits import MIB
@@ -9,6 +9,8 @@ from durable_streams_cluster.raft import Entry
 
 KEPT_LOG_BYTES = 16 * MIB
 """Applied entries of about this size are kept, so that a slow follower need not take a snapshot."""
+HELD_LOG_BYTES = 16 * KEPT_LOG_BYTES
+"""And no more than so much for one that catches up, or gets a snapshot: it might never come to its end."""
 
 
 class KeptLog:
@@ -18,8 +20,13 @@ class KeptLog:
         self._sizes: deque[tuple[Index, int]] = deque()
         self._bytes = 0
 
-    def handed_over(self, entries: Iterable[Entry], applied: Index) -> Index | None:
+    def handed_over(self, entries: Iterable[Entry], applied: Index, held: Callable[[], Index | None]) -> Index | None:
         """These go to the disk now, in place of any with the same index or a later one.
+
+        Args:
+            entries: In order.
+            applied: What is not is kept.
+            held: Gives an entry that is kept with all behind it: a follower has it, or will, and goes on there.
 
         Returns:
             From which entry on the log is to be kept, once there is twice as much as that.
@@ -32,7 +39,9 @@ class KeptLog:
             self._bytes += len(entry.data)
         if self._bytes <= 2 * KEPT_LOG_BYTES:
             return None
-        while self._bytes > KEPT_LOG_BYTES and self._sizes[0][0] < applied:
+        hold = held() if self._bytes <= HELD_LOG_BYTES else None
+        upto = applied if hold is None else min(applied, hold)
+        while self._bytes > KEPT_LOG_BYTES and self._sizes[0][0] < upto:
             self._bytes -= self._sizes.popleft()[1]
         # After a restart the oldest entries are not in ``_sizes``, and some of them may not be applied yet.
-        return Index(min(self._sizes[0][0], applied + 1))
+        return Index(min(self._sizes[0][0], applied + 1 if hold is None else upto))

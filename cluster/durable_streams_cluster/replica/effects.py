@@ -5,6 +5,7 @@ import msgspec
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Event
 from durable_streams_cluster.replica.exchange import Addressed, Reason
+from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams.outcomes import Outcome
 
@@ -31,10 +32,14 @@ class Effects(msgspec.Struct):
     """Token of ``propose``, and the replicated answer."""
     refusals: list[tuple[object, Reason]] = []
     """Token of ``propose``, and why the leader did not take it: it is certainly not stored."""
+    unknown: list[object] = []
+    """Token of ``propose``: it was applied, and a snapshot came instead of its outcome."""
     asked: list[Asked] = []
     """The caller ends streams whose time is up, notes renewals, and then calls ``Replica.answer_read``."""
     wakes: list[str] = []
     """Paths whose watchers look again."""
-    events: list[Event] = []
+    all_moved: bool = False
+    """Every stream may have moved: all watchers look again."""
+    events: list[Event | SnapshotSent | SnapshotInstalled] = []
     more: bool = False
     """There is more to apply: another turn is due, though nothing happened."""

@@ -4,9 +4,10 @@ from enum import IntEnum
 
 import msgspec
 
-from durable_streams_cluster.ids import GroupId, Index, NodeId
-from durable_streams_cluster.raft import Message
+from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
+from durable_streams_cluster.raft import EntryId, Message
 from durable_streams_cluster.storage.codecs import Proposal
+from durable_streams_cluster.storage.export import Pair
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=20):
@@ -48,7 +49,30 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=23):
     index: Index | None
 
 
-PeerMessage = Message | Forward | Refused | AskRead | ReadAnswer
+class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """A piece of the sender's state, for a follower that lacks what the log has no more (thesis 5.3)."""
+
+    term: Term
+    attempt: int
+    """Of this sender in this term: grows with each time it begins anew."""
+    number: int
+    """0 is the first of the attempt; each is taken only behind the one before."""
+    last: EntryId
+    """The state is the one after this entry."""
+    pairs: tuple[Pair, ...]
+    crc: int
+    """``export.pairs_crc`` of ``pairs``."""
+    final: bool = False
+
+
+class ChunkTaken(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """Answers a chunk once it is written; the final one once the snapshot is installed, or is not needed."""
+
+    attempt: int
+    number: int
+
+
+PeerMessage = Message | Forward | Refused | AskRead | ReadAnswer | SnapshotChunk | ChunkTaken
 
 
 class Addressed(msgspec.Struct, frozen=True):

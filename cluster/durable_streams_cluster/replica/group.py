@@ -12,12 +12,15 @@ from durable_streams_cluster.raft import (
     Entry,
     EntryId,
     EntryKind,
+    InstallSnapshot,
     Membership,
     Outgoing,
     RaftCore,
     Ready,
     Role,
     Settings,
+    SnapshotMeta,
+    SnapshotNeeded,
     SteppedDown,
 )
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
@@ -27,15 +30,18 @@ from durable_streams_cluster.replica.effects import Asked, Effects
 from durable_streams_cluster.replica.exchange import (
     Addressed,
     AskRead,
+    ChunkTaken,
     Forward,
     PeerMessage,
     ReadAnswer,
     Reason,
     Refused,
+    SnapshotChunk,
 )
 from durable_streams_cluster.replica.lead import Lead
 from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.replica.sessions import Sessions
+from durable_streams_cluster.replica.snapshots import Arrived, Receiver, Sender, SnapshotInstalled
 from durable_streams_cluster.storage.codecs import Proposal, decode_proposals
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
@@ -46,6 +52,10 @@ from durable_streams_cluster.streams.commands import Command, Stamp
 GIVE_AGAIN_TICKS = 60
 """If what has waited longest here is not answered for so long, all that waits is given to the leader once more.
 Connections that break are noticed sooner; this is for what a peer dropped."""
+
+
+VERY_LONG = 1_000_000
+"""Ticks: before there was a leader."""
 
 
 class Place(NamedTuple):
@@ -106,12 +116,20 @@ class Group:
         self._quiet_ticks = 0
         """Since the write or the read that has waited longest was answered, or all were given to a leader."""
         self._oldest = (0, 0)
+        self.leaderless_ticks = VERY_LONG
+        """For how long no leader is known here."""
         self._stamp_asked = False
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
-        self._parked: deque[tuple[int, tuple[Outgoing, ...]]] = deque()
+        self._parked: deque[tuple[int, list[Addressed]]] = deque()
         """Messages that wait for a hand-over to be durable."""
-        self._released: list[Outgoing] = []
+        self._released: list[Addressed] = []
         self._kept = KeptLog()
+        self._sender = Sender(kv, group, self.store.committed)
+        self._receiver = Receiver(kv, group)
+        self._arrived: Arrived | None = None
+        """A snapshot, whole in the store: the next turn installs it."""
+        self._late: tuple[Entry, ...] = ()
+        """Committed behind a snapshot in the turn that installed it: they are applied when that is written."""
 
     # ------------------------------------------------------------------------------------------------------- status
 
@@ -144,6 +162,7 @@ class Group:
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
+        self.leaderless_ticks = self.leaderless_ticks + 1 if self.core.leader is None else 0
         self._turned_away = False
         # The oldest, not any: one that a peer dropped must not wait for as long as others are answered.
         oldest = (self._own.oldest, self._barriers.oldest)
@@ -151,6 +170,8 @@ class Group:
         self._quiet_ticks, self._oldest = self._quiet_ticks + 1 if stuck else 0, oldest
         if self._quiet_ticks >= GIVE_AGAIN_TICKS:
             self._followed = (Term(0), None)
+        for node in self._sender.tick():
+            self.core.snapshot_sent(node)
         self.core.tick()
 
     def deliver(self, sender: NodeId, message: PeerMessage) -> None:
@@ -160,6 +181,8 @@ class Group:
     def lost(self, peer: NodeId) -> None:
         """What was sent to ``peer`` may be lost."""
         self.core.unreachable(peer)
+        if self._sender.lost(peer):
+            self.core.snapshot_sent(peer)
         if peer == self._followed[1]:
             self._followed, self._turned_away = (Term(0), None), True
 
@@ -192,6 +215,10 @@ class Group:
         withdrawn, unknown = self._own.give_up(before_ms)
         return withdrawn + self._barriers.give_up(before_ms), unknown
 
+    def close(self) -> None:
+        """Let go of the store."""
+        self._sender.drop()
+
     def durable(self, number: int) -> None:
         """Hand-overs up to ``number`` are durable."""
         while self._parked and self._parked[0][0] <= number:
@@ -217,12 +244,19 @@ class Group:
         ``propose`` is False while the disk is busy with what was proposed before: what comes in meanwhile shares an
         entry.
         """
+        self._apply(effects, self._late)
+        installing, self._arrived = (None, self._arrived) if self._late else (self._arrived, None)
+        self._late = ()
+        if installing is not None:
+            meta = SnapshotMeta(installing.last, self.place.membership)
+            self.core.step(installing.sender, InstallSnapshot(installing.term, meta))
         for sender, message in self._inbox:
             self._take(effects, sender, message)
         self._inbox.clear()
         if (self.core.term, self.core.leader) != self._followed:
             self._followed = (self.core.term, self.core.leader)
             self._quiet_ticks = 0
+            self._receiver.forget()
             self._own.give_all_again()
             self._barriers.ask_again()
         if self.core.may_propose:
@@ -230,15 +264,21 @@ class Group:
         elif self.core.leader is not None and self.core.role is not Role.LEADER and not self._turned_away:
             self._follow(effects, self.core.leader)
         ready = self.core.ready()
+        if installing is not None:
+            self._install(effects, ready, installing, now)
         if ready is not None:
             self._carry_out(effects, ready)
-        self._send(effects, self._released)
+        effects.outbox += self._released
         self._released = []
-        effects.more = self.core.has_more
+        for to, chunk in self._sender.chunks(self.core.term):
+            self._tell(effects, to, chunk)
+        self._receiver.sweep(effects.batch)
+        waits = self._late or self._arrived is not None or self._sender.has_more or self._receiver.has_more
+        effects.more = self.core.has_more or bool(waits)
 
     def urgent(self, effects: Effects) -> None:
         """Only what must not wait while the store takes no write: heartbeats."""
-        self._send(effects, self.core.take_urgent())
+        effects.outbox += self._addressed(self.core.take_urgent())
 
     def _take(self, effects: Effects, sender: NodeId, message: PeerMessage) -> None:
         match message:
@@ -261,14 +301,50 @@ class Group:
             case ReadAnswer(number, index):
                 self._turned_away |= index is None
                 self._barriers.answered(number, index)
+            case SnapshotChunk():
+                self._take_chunk(effects, sender, message)
+            case ChunkTaken():
+                sent = self._sender.taken(sender, message)
+                if sent is not None:
+                    effects.events.append(sent)
+                    self.core.snapshot_sent(sender)
+            case InstallSnapshot():
+                pass  # It is told to the core here, when all pieces are in the store.
             case _:
                 self.core.step(sender, message)
+
+    def _take_chunk(self, effects: Effects, sender: NodeId, chunk: SnapshotChunk) -> None:
+        if (sender, chunk.term) != (self.core.leader, self.core.term) or self._arrived is not None:
+            return  # Of a leader that is none any more; or it came twice.
+        taken = self._receiver.take(effects.batch, sender, chunk)
+        if isinstance(taken, Arrived):
+            self._arrived = taken
+        elif taken is not None:
+            self._tell(effects, sender, taken)
+
+    def _install(self, effects: Effects, ready: Ready | None, arrived: Arrived, now: Now) -> None:
+        """Go on from a snapshot, if the core takes it; then nothing else is applied in this turn."""
+        answer = Addressed(arrived.sender, self.id, arrived.answer)
+        if ready is None or ready.snapshot is None:
+            self._receiver.forget()
+            effects.outbox.append(answer)
+            return
+        self._receiver.install(effects.batch, arrived)
+        self.store.switch(arrived.applied, arrived.epoch)
+        self._sessions = Sessions(arrived.sessions)
+        self.time.begin_at(max(self.time.at(now), arrived.applied.cluster_ms), now)
+        self._kept = KeptLog()
+        self._late = ready.committed
+        effects.unknown += [own.token for own in self._own.settled(self._sessions)]
+        effects.all_moved = True
+        effects.events.append(SnapshotInstalled(arrived.sender, arrived.last))
+        self._parked.append((ready.number, [answer]))
 
     def _tell(self, effects: Effects, to: NodeId, message: PeerMessage) -> None:
         effects.outbox.append(Addressed(to, self.id, message))
 
-    def _send(self, effects: Effects, messages: list[Outgoing] | tuple[Outgoing, ...]) -> None:
-        effects.outbox += [Addressed(each.to, self.id, each.message) for each in messages]
+    def _addressed(self, messages: tuple[Outgoing, ...]) -> list[Addressed]:
+        return [Addressed(each.to, self.id, each.message) for each in messages]
 
     # ----------------------------------------------------------------------------------------------- leading, or not
 
@@ -300,24 +376,32 @@ class Group:
 
     def _carry_out(self, effects: Effects, ready: Ready) -> None:
         self.log.stage(effects.batch, ready)
-        effects.events += ready.events
-        if any(isinstance(event, SteppedDown) for event in ready.events):
-            self.lead.drop()
+        for event in ready.events:
+            effects.events.append(event)
+            if isinstance(event, SteppedDown):
+                self.lead.drop()
+                self._sender.drop()
+            elif isinstance(event, SnapshotNeeded):
+                self._sender.begin(event.node)
         if ready.must_sync:
             effects.must_sync = True
             effects.ticket = ready.number
-        self._send(effects, ready.send_now)
+        effects.outbox += self._addressed(ready.send_now)
         if ready.send_once_durable:
-            self._parked.append((ready.number, ready.send_once_durable))
+            self._parked.append((ready.number, self._addressed(ready.send_once_durable)))
         for token, index in ready.reads:
             self._answer(effects, token, index)
         for token in ready.failed_reads:
             self._answer(effects, token, None)
-        if ready.committed:
-            self._apply(effects, ready)
-        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied)
+        if ready.snapshot is None:
+            self._apply(effects, ready.committed)
+        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held)
         if keep_from is not None:
             self.log.compact(effects.batch, keep_from)
+
+    def _held(self) -> Index | None:
+        wanted = [index for index in (self.core.wanted, self._sender.hold) if index is not None]
+        return min(wanted, default=None)
 
     def _answer(self, effects: Effects, token: object, index: Index | None) -> None:
         if isinstance(token, _Remote):
@@ -326,8 +410,10 @@ class Group:
             assert isinstance(token, int)
             self._barriers.answered(token, index)
 
-    def _apply(self, effects: Effects, ready: Ready) -> None:
-        for entry in ready.committed:
+    def _apply(self, effects: Effects, entries: tuple[Entry, ...]) -> None:
+        if not entries:
+            return
+        for entry in entries:
             if entry.feature_level > FEATURE_LEVEL:
                 raise CorruptData(
                     f"log entry {entry.index} needs feature level {entry.feature_level}, this build knows "
@@ -335,7 +421,7 @@ class Group:
                 )
             if entry.kind is EntryKind.COMMANDS:
                 self._apply_commands(effects, entry)
-        newest = ready.committed[-1]
+        newest = entries[-1]
         self.store.finish(effects.batch, newest.index, newest.term, newest.cluster_ms, self._sessions.changes())
         self.core.applied(newest.index)
         self.lead.applied(newest.index)

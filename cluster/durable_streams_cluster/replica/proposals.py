@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from durable_streams_cluster.replica.sessions import Sessions
 from durable_streams_cluster.storage.codecs import Origin, Proposal
 from durable_streams_cluster.streams.commands import Append, Command, Create
 
@@ -84,6 +85,11 @@ class Proposals:
     def applied(self, sequence: int) -> Own | None:
         """One is seen in the log; None if nobody waits for it any more."""
         return self._open.pop(sequence, None)
+
+    def settled(self, sessions: Sessions) -> list[Own]:
+        """A snapshot took the place of the log: those whose outcome is in no log that this node will see."""
+        applied = [number for number in self._open if not sessions.is_new(self.incarnation, number)]
+        return [self._open.pop(number) for number in applied]
 
     def refused(self, sequences: Iterable[int]) -> Iterator[Own]:
         """These were not proposed, and are not proposed again."""

@@ -20,7 +20,13 @@ class Replica:
     """The groups of this node; today one."""
 
     def __init__(
-        self, place: Place, kv: KvView, now: Now, *, random: Callable[[int], int], settings: Settings | None = None
+        self,
+        place: Place,
+        kv: KvView,
+        now: Now,
+        *,
+        random: Callable[[int], int],
+        settings: Settings | None = None,
     ) -> None:
         self.group = Group(ONLY_GROUP, place, kv, now, random=random, settings=settings)
 

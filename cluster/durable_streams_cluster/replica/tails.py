@@ -21,6 +21,11 @@ class Tails:
             if not waiting:
                 del self._waiting[path]
 
+    @property
+    def paths(self) -> list[str]:
+        """Of the streams that somebody waits for."""
+        return list(self._waiting)
+
     def wakes(self, paths: Iterable[str]) -> list[Callable[[], None]]:
         """These streams moved: what to call, each watcher once, however often they moved in the turn."""
         return [callback for path in dict.fromkeys(paths) for callback in self._waiting.get(path, {}).values()]

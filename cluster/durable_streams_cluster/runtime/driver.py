@@ -258,6 +258,7 @@ class Driver:
     def close(self) -> bool:
         """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
         self._closed = True
+        self.replica.group.close()
         return self._disk.close() and self._disk.release()
 
     # -------------------------------------------------------------------------------------------------------- turns
@@ -316,10 +317,13 @@ class Driver:
                 future.set_result(outcome)
         for token, reason in effects.refusals:
             raise_in(self.admission.release(token), REFUSALS[reason]())
+        for token in effects.unknown:
+            unknown = OutcomeUnknown("this node was behind, and what became of it is not known here")
+            raise_in(self.admission.release(token), unknown)
         for asked in effects.asked:
             self.on_asked(asked)
-        if effects.wakes:
-            self._wake(self.tails.wakes(effects.wakes))
+        if effects.wakes or effects.all_moved:
+            self._wake(self.tails.wakes(self.tails.paths if effects.all_moved else effects.wakes))
 
     def _sync_if_due(self) -> None:
         """Begin a sync if something waits for one and none is under way: it covers all that was written before."""

@@ -20,8 +20,9 @@ from durable_streams_cluster.raft import (
     VoteReply,
     entry_crc,
 )
-from durable_streams_cluster.replica.exchange import Addressed, Forward, PeerMessage
+from durable_streams_cluster.replica.exchange import Addressed, Forward, PeerMessage, SnapshotChunk
 from durable_streams_cluster.runtime.outbox import Kind
+from durable_streams_cluster.storage.export import pairs_crc
 
 FORMAT = 1
 PAYLOAD_BYTES = MIB
@@ -81,6 +82,8 @@ def unpack(payload: bytes) -> Packet:
             for entry in message.entries:
                 if entry_crc(packet.group, entry) != entry.crc:
                     raise CorruptData(f"log entry {entry.index} of another node does not match its checksum")
+        if isinstance(message, SnapshotChunk) and pairs_crc(message.pairs) != message.crc:
+            raise CorruptData(f"part {message.number} of a snapshot of another node does not match its checksum")
     return packet
 
 
@@ -89,6 +92,8 @@ def kind_of(message: PeerMessage, size: int) -> Kind:
     match message:
         case Heartbeat() | HeartbeatReply() | RequestVote() | VoteReply() | TimeoutNow():
             return Kind.HEARTBEAT
+        case SnapshotChunk():
+            return Kind.BULK
         case _:
             return Kind.BULK if size > LARGE_BYTES else Kind.RAFT
 
@@ -100,5 +105,7 @@ def size_of(message: PeerMessage) -> int:
             return 100 + sum(len(entry.data) + 100 for entry in message.entries)
         case Forward():
             return 100 + sum(len(getattr(each.command, "body", b"")) + 200 for each in message.proposals)
+        case SnapshotChunk():
+            return 100 + sum(len(key) + len(value) + 20 for key, value in message.pairs)
         case _:
             return 200

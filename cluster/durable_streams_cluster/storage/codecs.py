@@ -63,6 +63,17 @@ class AppliedState(msgspec.Struct, frozen=True, array_like=True):
     group: GroupState = GroupState()
 
 
+class Installs(msgspec.Struct, frozen=True, array_like=True):
+    """Under which epochs a group's state was stored on this node, one for each snapshot that began to arrive."""
+
+    current: int = 0
+    """What is shown."""
+    newest: int = 0
+    """The last one begun; none is ever used again."""
+    swept: bool = True
+    """Nothing is stored under another one."""
+
+
 def _encode(value: object) -> bytes:
     return _FORMAT_BYTE + _encoder.encode(value)
 
@@ -91,6 +102,8 @@ encode_applied: Callable[[AppliedState], bytes] = _encode
 decode_applied = _decoder_of(AppliedState, "applied state")
 encode_session: Callable[[Session], bytes] = _encode
 decode_session = _decoder_of(Session, "session")
+encode_installs: Callable[[Installs], bytes] = _encode
+decode_installs = _decoder_of(Installs, "install epochs")
 encode_proposals: Callable[[list[Proposal]], bytes] = _encode
 decode_proposals = _decoder_of(list[Proposal], "commands")
 

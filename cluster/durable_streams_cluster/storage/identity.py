@@ -74,6 +74,20 @@ def know_oneself(
     return found
 
 
+def members_of(directory: Path) -> tuple[NodeId, ...] | None:
+    """Return whose cluster the directory is of, sorted; None when it is new.
+
+    Raises:
+        ConfigError: it cannot be read, or what says it is damaged.
+
+    """
+    try:
+        found = _read(directory / "identity")
+    except (OSError, CorruptData) as error:
+        raise ConfigError(f"{directory / 'identity'} cannot be used: {error}") from error
+    return found.members if found is not None else None
+
+
 def _read(path: Path) -> Replica | None:
     try:
         content = path.read_bytes()

@@ -12,6 +12,7 @@ key                                   value
 Family DATA:
 
 ====================================  =====================================================================
+``I`` group:u32                       install epochs (``codecs.Installs``)
 ``G`` group:u32                       applied index and term, cluster time, counters (``codecs.AppliedState``)
 ``O`` group:u32 origin:u64            which commands of an origin were applied (``codecs.Session``)
 ``L`` path 00 epoch:u32               slot:u16 id:u64; the paths in order, for listing
@@ -33,6 +34,7 @@ from struct import Struct
 from typing import Any
 
 from durable_streams_cluster.errors import CorruptData
+from durable_streams_cluster.streams.meta import StreamRef
 
 SLOTS = 16384
 
@@ -89,6 +91,40 @@ def group_state(group: int) -> bytes:
     return _GROUP.pack(b"G", group)
 
 
+def installs(group: int) -> bytes:
+    """Key of a group's install epochs."""
+    return _GROUP.pack(b"I", group)
+
+
+def group_of(key: bytes) -> int:
+    """The group in a key that is a group's own; raises ``CorruptData``."""
+    return int(_unpack(_GROUP, key[:5], "the key of a group")[1])
+
+
+def epoch_of(key: bytes) -> int | None:
+    """The install epoch in a key of family DATA; None of one that has none."""
+    place = _epoch_place(key)
+    return int.from_bytes(key[place : place + 4], "big") if place is not None else None
+
+
+def with_epoch(key: bytes, epoch: int) -> bytes:
+    """The same key under another install epoch."""
+    place = _epoch_place(key)
+    return key if place is None else key[:place] + _U32.pack(epoch) + key[place + 4 :]
+
+
+def _epoch_place(key: bytes) -> int | None:
+    match key[:1]:
+        case b"S":
+            return 3
+        case b"W" | b"X":
+            return 11
+        case b"L":
+            return len(key) - 4
+        case _:
+            return None
+
+
 def session(group: int, origin: int) -> bytes:
     """Key of what is known of an origin's commands."""
     return _ENTRY.pack(b"O", group, origin)
@@ -122,6 +158,20 @@ def stream_id_value(number: int) -> bytes:
 def meta(slot: int, epoch: int, number: int) -> bytes:
     """Key of a stream's meta."""
     return _STREAM.pack(b"S", slot, epoch, number) + b"M"
+
+
+def meta_ref(key: bytes) -> StreamRef | None:
+    """Whose meta is at ``key``; None when it is no meta's."""
+    if len(key) != _STREAM.size + 1 or key[:1] != b"S" or key[-1:] != b"M":
+        return None
+    _, slot, _, number = _STREAM.unpack(key[:-1])
+    return StreamRef(slot, number) if number else None
+
+
+def slot_end(key: bytes) -> bytes:
+    """Just behind all keys with the slot and the install epoch of ``key``, which is a stream's."""
+    _, slot, epoch, _ = _STREAM.unpack(key[: _STREAM.size])
+    return _STREAM.pack(b"S", slot, epoch, MAX_U64) + b"\xff"
 
 
 def producer(slot: int, epoch: int, number: int, producer_id: str) -> bytes:

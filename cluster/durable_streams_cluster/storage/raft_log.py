@@ -52,6 +52,10 @@ class RaftLogStore:
         """Put what ``ready`` must persist into the turn's batch."""
         if ready.hard_state is not None:
             batch.put(Family.LOG, keys.hard_state(self._group), codecs.encode_hard_state(ready.hard_state))
+        if ready.snapshot is not None:
+            batch.delete_range(Family.LOG, keys.entry(self._group, 0), keys.entry(self._group, self.last + 1))
+            self.last = ready.snapshot.last.index
+            self.first = Index(self.last + 1)
         if ready.entries and ready.entries[-1].index < self.last:
             # Another leader's entries take the place of some here, and there are fewer of them.
             start, end = keys.entry(self._group, ready.entries[-1].index + 1), keys.entry(self._group, self.last + 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.system.faults.life import NEVER, ContradictionError, FaultServer, Life, mentions
+from tests.system.kill.wire import BrokenError
 from tests.system.power.journal import Model, Snapshot, settle
 from tests.system.power.shim import Kind, Rule
 
@@ -188,8 +189,8 @@ def _refused_or_intact(life: Life, name: str) -> str:
             raise ContradictionError("; ".join(life.report.wrong[:5]))
         try:
             life.go_on()
-        except ContradictionError:
-            if life._running() or life.report.wrong:
+        except (ContradictionError, BrokenError) as error:
+            if life.report.wrong or (life._running() and not isinstance(error, BrokenError)):
                 raise
             mentions(life.last_words(), name)  # met by a rewrite of files under the last load, and again at the start
             return TOLD

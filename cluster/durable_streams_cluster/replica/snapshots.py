@@ -1,0 +1,251 @@
+"""Snapshots: how a follower gets what the leader's log has no more (thesis 5; DESIGN: Snapshots).
+
+The leader pins its state as of one entry and sends it in pieces, a few under way at a time. The follower stores them
+under an install epoch of their own, beside what it shows, and switches when all is there: in one batch with the applied
+state, the sessions and an empty log. What it showed before is then swept, and so are pieces of a snapshot that never
+came whole. An attempt that fails in any way begins anew, under the next epoch.
+"""
+
+import msgspec
+
+from durable_streams_cluster.errors import CorruptData
+from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
+from durable_streams_cluster.limits import KIB
+from durable_streams_cluster.raft import EntryId
+from durable_streams_cluster.replica.exchange import ChunkTaken, SnapshotChunk
+from durable_streams_cluster.storage import codecs, keys
+from durable_streams_cluster.storage.codecs import AppliedState, Installs, Session
+from durable_streams_cluster.storage.export import Export, Pair, is_of_group, pairs_crc
+from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
+from durable_streams_cluster.storage.stream_reader import StreamReader
+from durable_streams_cluster.storage.sweep import Sweep
+
+CHUNK_BYTES = 256 * KIB
+CHUNK_PAIRS = 250
+"""A piece is read, and written, in some two milliseconds; a larger value travels alone."""
+WINDOW = 4
+"""Pieces under way to a follower."""
+GIVE_UP_TICKS = 200
+"""Without an answer for so long, an attempt has failed."""
+SWEEP_KEYS = 64
+"""Looked at in one turn."""
+MAX_OF_GROUP = 4096
+"""Pairs of the group's own in a snapshot (sessions, above all): they are held in memory until it is whole."""
+
+
+class SnapshotSent(msgspec.Struct, frozen=True):
+    """``to`` has the state after entry ``last``."""
+
+    to: NodeId
+    last: EntryId
+    size: int
+    """Bytes."""
+
+
+class SnapshotInstalled(msgspec.Struct, frozen=True):
+    """This node goes on from the state after entry ``last``, which ``sender`` had."""
+
+    sender: NodeId
+    last: EntryId
+
+
+class _Sending:
+    def __init__(self, kv: KvView, group: GroupId, view: StreamReader, attempt: int) -> None:
+        self.last = EntryId(Term(view.applied.term), Index(view.applied.index))
+        self.attempt = attempt
+        self.export = Export(kv, group, view.epoch)
+        self.number = 0
+        self.taken = 0
+        self.finished = False
+        self.size = 0
+        self.quiet_ticks = 0
+
+    def chunk(self, term: Term) -> SnapshotChunk | None:
+        """The next piece, if one may be sent."""
+        if self.finished or self.number - self.taken >= WINDOW:
+            return None
+        pairs = self.export.slice(CHUNK_BYTES, CHUNK_PAIRS)
+        self.finished = self.export.done
+        self.size += sum(len(key) + len(value) for key, value in pairs)
+        made = SnapshotChunk(term, self.attempt, self.number, self.last, pairs, pairs_crc(pairs), self.finished)
+        self.number += 1
+        return made
+
+
+class Sender:
+    """The leader's side; at most one snapshot to each follower."""
+
+    def __init__(self, kv: KvView, group: GroupId, view: StreamReader) -> None:
+        """``view`` tells, between two turns, what the store holds."""
+        self._kv = kv
+        self._group = group
+        self._view = view
+        self._attempts = 0
+        self._sending: dict[NodeId, _Sending] = {}
+
+    @property
+    def hold(self) -> Index | None:
+        """Entries behind this one are wanted by whoever gets a snapshot now."""
+        return min((each.last.index for each in self._sending.values()), default=None)
+
+    def begin(self, to: NodeId) -> None:
+        """Send the state as it is in the store now."""
+        self._attempts += 1
+        self._sending[to] = _Sending(self._kv, self._group, self._view, self._attempts)
+
+    def chunks(self, term: Term) -> list[tuple[NodeId, SnapshotChunk]]:
+        """A piece for each follower that may get one."""
+        made = [(to, sending.chunk(term)) for to, sending in self._sending.items()]
+        return [(to, chunk) for to, chunk in made if chunk is not None]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``chunks`` has anything."""
+        return any(not each.finished and each.number - each.taken < WINDOW for each in self._sending.values())
+
+    def taken(self, sender: NodeId, answer: ChunkTaken) -> SnapshotSent | None:
+        """A piece arrived; when it was the last one, the whole did."""
+        sending = self._sending.get(sender)
+        if sending is None or answer.attempt != sending.attempt or not answer.number < sending.number:
+            return None
+        sending.taken = max(sending.taken, answer.number + 1)
+        sending.quiet_ticks = 0
+        if not sending.finished or sending.taken < sending.number:
+            return None
+        del self._sending[sender]
+        return SnapshotSent(sender, sending.last, sending.size)
+
+    def tick(self) -> list[NodeId]:
+        """Time passed: to whom sending has failed."""
+        failed = []
+        for to, sending in list(self._sending.items()):
+            sending.quiet_ticks += 1
+            if sending.quiet_ticks >= GIVE_UP_TICKS:
+                failed.append(to)
+                del self._sending[to]
+        return failed
+
+    def lost(self, to: NodeId) -> bool:
+        """What was sent to ``to`` may be lost: whether a snapshot was, which has failed then."""
+        return self._sending.pop(to, None) is not None
+
+    def drop(self) -> None:
+        """Not leading any more, or ending: nothing is pinned from now on."""
+        self._sending.clear()
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A snapshot that is whole, and stored under ``epoch``."""
+
+    sender: NodeId
+    term: Term
+    last: EntryId
+    epoch: int
+    applied: AppliedState
+    sessions: dict[int, Session]
+    answer: ChunkTaken
+
+
+class _Arriving:
+    def __init__(self, sender: NodeId, term: Term, attempt: int, epoch: int) -> None:
+        self.of = (sender, term, attempt)
+        self.epoch = epoch
+        self.expected = 0
+        self.own: list[Pair] = []
+
+
+class Receiver:
+    """The follower's side, and the sweeping after it."""
+
+    def __init__(self, kv: KvView, group: GroupId) -> None:
+        self._kv = kv
+        self._group = group
+        value = kv.get(Family.DATA, keys.installs(group))
+        self._installs = codecs.decode_installs(value) if value is not None else Installs()
+        self._arriving: _Arriving | None = None
+        self._sweep: Sweep | None = None if self._installs.swept else Sweep(kv)
+
+    def take(self, batch: WriteBatch, sender: NodeId, chunk: SnapshotChunk) -> Arrived | ChunkTaken | None:
+        """Stage one piece, whose sender leads in the present term.
+
+        Returns:
+            What to answer once ``batch`` is written; or, behind the final one, what arrived, to be installed in a later
+            turn than this. None for a piece that is late or comes twice.
+
+        Raises:
+            CorruptData: it is no snapshot of this group.
+
+        """
+        if chunk.number == 0 and self._is_new(sender, chunk):
+            self.forget()  # An attempt that did not come whole does not stay until this one has.
+            epoch = self._installs.newest + 1
+            self._note(batch, Installs(self._installs.current, epoch, swept=False))
+            self._arriving = _Arriving(sender, chunk.term, chunk.attempt, epoch)
+        arriving = self._arriving
+        if arriving is None or arriving.of != (sender, chunk.term, chunk.attempt) or arriving.expected != chunk.number:
+            return None
+        arriving.expected += 1
+        for key, value in chunk.pairs:
+            if is_of_group(key):
+                arriving.own.append((key, value))
+            else:
+                batch.put(Family.DATA, keys.with_epoch(key, arriving.epoch), value)
+        if len(arriving.own) > MAX_OF_GROUP:
+            raise CorruptData(f"a snapshot of {sender} has more than {MAX_OF_GROUP} sessions")
+        answer = ChunkTaken(chunk.attempt, chunk.number)
+        return self._whole(arriving, chunk.last, answer) if chunk.final else answer
+
+    def _is_new(self, sender: NodeId, chunk: SnapshotChunk) -> bool:
+        if self._arriving is None:
+            return True
+        of_sender, term, attempt = self._arriving.of
+        return of_sender != sender or (chunk.term, chunk.attempt) > (term, attempt)
+
+    def _whole(self, arriving: _Arriving, last: EntryId, answer: ChunkTaken) -> Arrived:
+        sessions: dict[int, Session] = {}
+        applied: AppliedState | None = None
+        for key, value in arriving.own:
+            if key == keys.group_state(self._group):
+                applied = codecs.decode_applied(value)
+            elif key[:1] == b"O" and keys.group_of(key) == self._group:
+                sessions[keys.session_origin(key)] = codecs.decode_session(value)
+            else:
+                raise CorruptData(f"a snapshot of {arriving.of[0]} has the key {key[:16].hex()}")
+        if applied is None or (applied.term, applied.index) != (last.term, last.index):
+            raise CorruptData(f"a snapshot of {arriving.of[0]} is said to be of {last}, and holds {applied}")
+        return Arrived(*arriving.of[:2], last, arriving.epoch, applied, sessions, answer)
+
+    def install(self, batch: WriteBatch, arrived: Arrived) -> None:
+        """Make it what is shown: in ``batch``, whole or not at all."""
+        batch.put(Family.DATA, keys.group_state(self._group), codecs.encode_applied(arrived.applied))
+        batch.delete_range(Family.DATA, *keys.sessions(self._group))
+        for origin, session in arrived.sessions.items():
+            batch.put(Family.DATA, keys.session(self._group, origin), codecs.encode_session(session))
+        self._note(batch, Installs(arrived.epoch, self._installs.newest, swept=False))
+        self.forget()
+
+    def forget(self) -> None:
+        """What arrives is not wanted any more."""
+        self._arriving = None
+        if not self._installs.swept:
+            self._sweep = Sweep(self._kv)
+
+    def sweep(self, batch: WriteBatch) -> None:
+        """Remove a little of what other epochs left; what is shown or arrives is kept."""
+        if self._sweep is None:
+            return
+        keep = {self._installs.current} | ({self._arriving.epoch} if self._arriving is not None else set())
+        if self._sweep.slice(batch, frozenset(keep), SWEEP_KEYS):
+            self._sweep = None
+            if self._arriving is None:
+                current, newest = self._installs.current, self._installs.newest
+                self._note(batch, Installs(current, newest, swept=True))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``sweep`` has anything to do."""
+        return self._sweep is not None
+
+    def _note(self, batch: WriteBatch, installs: Installs) -> None:
+        self._installs = installs
+        batch.put(Family.DATA, keys.installs(self._group), codecs.encode_installs(installs))

@@ -1,0 +1,1 @@
+"""A cluster on this machine: what is planned, shown, and done with processes."""

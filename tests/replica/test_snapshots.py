@@ -1,0 +1,223 @@
+"""A follower that lacks what the log has no more gets the state; whatever happens, it shows all or what it did."""
+
+import pytest
+
+from durable_streams_cluster.replica import compaction
+from durable_streams_cluster.replica.exchange import ChunkTaken, PeerMessage, SnapshotChunk
+from durable_streams_cluster.replica.snapshots import GIVE_UP_TICKS, SnapshotInstalled, SnapshotSent
+from durable_streams_cluster.storage import codecs, keys
+from durable_streams_cluster.storage.kv import Family
+from durable_streams_cluster.streams.commands import Create, Delete
+from durable_streams_cluster.streams.outcomes import Appended, Created
+from tests.replica.node import GROUP, Node, append, create
+from tests.replica.trio import Trio
+
+BODY = bytes(1_000)
+NOT_HEARD_TICKS = 60
+"""Then nothing is held any more for who is cut off."""
+
+
+@pytest.fixture(autouse=True)
+def _short_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", 20_000)
+
+
+def lagging(appends: int = 100) -> Trio:
+    """``n3`` has a stream ``old`` that is gone elsewhere, and lacks what the others' logs have no more."""
+    trio = Trio().boot()
+    for path in ("old", "kept"):
+        assert isinstance(trio.done(create(path, ttl_s=3600)), Created)
+        trio.done(append(path, b"first"))
+    trio.tick(10)
+    trio.cut.add("n3")
+    trio.tick(NOT_HEARD_TICKS)
+    trio.done(Delete("old"))
+    for number in range(appends):
+        trio.done(append("kept", b"%d" % (number % 10) + BODY))
+    trio.done(create("new"))
+    trio.tick(2)
+    assert trio.leader.replica.group.core.log.first > 10
+    return trio
+
+
+def everything(node: Node) -> dict[bytes, bytes]:
+    """What the node shows, by key, as if it had never installed anything; and nothing else is stored."""
+    installs = node.kv.get(Family.DATA, keys.installs(GROUP))
+    epoch = codecs.decode_installs(installs).current if installs is not None else 0
+    found = {}
+    for key, value in node.kv.scan(Family.DATA, b"", b"\xff"):
+        assert keys.epoch_of(key) in (None, epoch), f"left of another epoch: {key!r}"
+        if key[:1] != b"I":
+            found[keys.with_epoch(key, 0)] = value
+    return found
+
+
+def agree(trio: Trio) -> None:
+    trio.tick(20)
+    first, second, third = (everything(node) for node in trio.nodes.values())
+    assert first == second == third
+
+
+def test_who_lacks_what_is_compacted_gets_the_state() -> None:
+    trio = lagging()
+    follower = trio.nodes["n3"]
+    assert follower.content("old") == b"first"
+    trio.cut.clear()
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    assert len(trio.saw(SnapshotSent)) == 1
+    assert follower.content("old") is None
+    assert follower.content("kept") == trio.leader.content("kept")
+    assert follower.content("new") == b""
+    agree(trio)
+    assert isinstance(trio.done(append("kept", b"after"), at="n3"), Appended)
+    assert (follower.content("kept") or b"").endswith(b"after")
+    agree(trio)
+
+
+def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
+    trio = lagging()
+    stuck: list[PeerMessage] = []
+
+    def holds_the_last(sender: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk) and message.final and not stuck:
+            stuck.append(message)
+            return False
+        return True
+
+    trio.passes = holds_the_last
+    trio.cut.clear()
+    trio.tick(3)
+    assert stuck
+    for _ in range(100):
+        trio.done(append("kept", BODY))
+    trio.passes = lambda sender, to, message: True
+    trio.nodes["n3"].replica.deliver(trio.leader.replica.group.place.node, stuck)
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"], "one was enough"
+    agree(trio)
+
+
+def test_an_attempt_that_fails_begins_anew_and_leaves_nothing() -> None:
+    trio = lagging(600)
+    lost = 0
+
+    def loses_one(sender: str, to: str, message: PeerMessage) -> bool:
+        nonlocal lost
+        if isinstance(message, SnapshotChunk) and message.number == 1 and lost < 2:
+            lost += 1
+            return False
+        return True
+
+    trio.passes = loses_one
+    trio.cut.clear()
+    trio.tick(3 * GIVE_UP_TICKS)
+    assert lost == 2
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_a_node_that_dies_while_a_snapshot_arrives_shows_what_it_did_and_gets_another() -> None:
+    trio = lagging(600)
+    trio.passes = lambda sender, to, message: not (isinstance(message, SnapshotChunk) and message.number == 2)
+    trio.cut.clear()
+    trio.tick(5)
+    trio.restart("n3")
+    trio.tick(5)
+    assert trio.nodes["n3"].content("old") == b"first"
+    assert trio.nodes["n3"].content("kept") == b"first"
+    trio.passes = lambda sender, to, message: True
+    for node in trio.nodes.values():
+        node.replica.lost(trio.nodes["n3"].replica.group.place.node)
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_a_node_that_dies_after_an_install_goes_on_from_it() -> None:
+    trio = lagging()
+    trio.cut.clear()
+    while not trio.saw(SnapshotInstalled):
+        trio.tick()
+    trio.restart("n3")
+    trio.tick(30)
+    assert trio.saw(SnapshotInstalled) == ["n3"], "not another one"
+    agree(trio)
+
+
+def test_another_leader_in_the_middle_sends_its_own() -> None:
+    trio = lagging(600)
+    first = trio.leader.replica.group.place.node
+    trio.passes = lambda sender, to, message: not (isinstance(message, SnapshotChunk) and message.number > 1)
+    trio.cut.clear()
+    trio.tick(3)
+    trio.passes = lambda sender, to, message: True
+    trio.cut.add(first)
+    trio.tick(100)
+    assert trio.leader.replica.group.place.node != first
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    trio.cut.clear()
+    trio.tick(50)
+    agree(trio)
+
+
+def test_pieces_that_come_twice_or_late_change_nothing() -> None:
+    trio = lagging(600)
+    seen: list[tuple[str, PeerMessage]] = []
+
+    def notes(sender: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk):
+            seen.append((sender, message))
+            for of, old in seen:
+                trio.nodes[to].replica.deliver(trio.nodes[of].replica.group.place.node, [old])
+        return (
+            not isinstance(message, ChunkTaken)
+            or trio.nodes[to].replica.deliver(  # type: ignore[func-returns-value]
+                trio.nodes[sender].replica.group.place.node, [message, message]
+            )
+            is None
+        )
+
+    trio.passes = notes
+    trio.cut.clear()
+    trio.tick(20)
+    assert len(seen) > 2
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_a_write_whose_outcome_went_into_a_snapshot_is_said_to_be_unknown() -> None:
+    trio = Trio().boot()
+    trio.done(create("s"))
+    follower = trio.nodes["n3"]
+    leader = trio.leader
+    assert follower is not leader
+    token = object()
+    follower.propose(append("s", b"mine"), token)
+    trio._send("n3", follower.turn())
+    trio.cut.add("n3")
+    trio.tick(NOT_HEARD_TICKS)
+    for _ in range(100):
+        trio.done(append("s", BODY))
+    unknown: list[object] = []
+    turn = follower.turn
+
+    def noting() -> object:
+        effects = turn()
+        unknown.extend(effects.unknown)
+        return effects
+
+    follower.turn = noting  # type: ignore[method-assign,assignment]
+    trio.cut.clear()
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    assert unknown == [token]
+    assert (leader.content("s") or b"").count(b"mine") == 1
+
+
+def test_forks_and_sessions_come_along() -> None:
+    trio = lagging(60)
+    from_stream = Create("fork", "text/plain", None, None, False, b"", None)
+    assert isinstance(trio.done(from_stream), Created)
+    trio.cut.clear()
+    agree(trio)

@@ -1,0 +1,165 @@
+"""What must hold between nodes whatever happens, watched write by write; and the marks of what was seen happen."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from durable_streams_cluster.ids import NodeId, Term
+from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated
+from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
+from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_installs
+from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
+
+if TYPE_CHECKING:
+    from tests.sim.node import Life, Node
+
+GROUP = 1
+STATE = keys.group_state(GROUP)
+HARD = keys.hard_state(GROUP)
+INSTALLS = keys.installs(GROUP)
+
+
+class _Seen:
+    """What one node's disk shows."""
+
+    def __init__(self) -> None:
+        self.log: dict[int, bytes] = {}
+        self.dropped: dict[int, bytes] = {}
+        """Of the log, by the newest write: what is applied may go at once."""
+        self.applied = 0
+        self.data: dict[bytes, int] = {}
+        self.sums: dict[int | None, int] = {}
+        """Of all that is in ``data``, by install epoch; None: what has none."""
+        self.epoch = 0
+
+    @property
+    def sum(self) -> int:
+        """Of what is shown: two replicas that applied as much have the same."""
+        return self.sums.get(self.epoch, 0) + self.sums.get(None, 0)
+
+    def put(self, key: bytes, piece: int) -> None:
+        """``piece`` stands for key and value; 0 for none."""
+        change = piece - self.data.get(key, 0)
+        epoch = keys.epoch_of(key)
+        self.sums[epoch] = self.sums.get(epoch, 0) + change
+        if piece:
+            self.data[key] = piece
+        else:
+            self.data.pop(key, None)
+        self.leads: Term | None = None
+
+
+class Observer:
+    """Raises AssertionError at the first thing that must not be."""
+
+    def __init__(self) -> None:
+        self.marks: Counter[str] = Counter()
+        self._seen: dict[NodeId, _Seen] = {}
+        self._committed: dict[int, bytes] = {}
+        self._stamp = 0
+        self._sums: dict[int, int] = {0: 0}
+        self._leaders: dict[Term, NodeId] = {}
+        self.top = 0
+        """The newest index that any node applied."""
+
+    # ---------------------------------------------------------------------------------------------------------- writes
+
+    def starts(self, node: "Node") -> None:
+        """A node's disk is looked at anew: it may have lost some."""
+        seen = self._seen[node.name] = _Seen()
+        for batch in node.disk.batches:
+            self._take(seen, batch)
+        expected = self._sums.get(seen.applied)
+        assert expected is None or expected == seen.sum, f"{node.name} starts with other data than it had"
+
+    def written(self, node: "Node", batch: WriteBatch) -> None:
+        """A node writes: the same entries are committed everywhere, and do the same everywhere."""
+        seen = self._seen[node.name]
+        before, epoch = seen.applied, seen.epoch
+        self._take(seen, batch)
+        if seen.epoch != epoch:
+            self.marks["snapshot installed"] += 1
+            before = seen.applied
+        for index in range(before + 1, seen.applied + 1):
+            self._applies(node.name, index, seen.log.get(index) or seen.dropped.get(index))
+        if seen.applied != before or seen.epoch != epoch:
+            known_sum = self._sums.setdefault(seen.applied, seen.sum)
+            assert known_sum == seen.sum, f"{node.name} did something else than others up to entry {seen.applied}"
+
+    def _applies(self, node: NodeId, index: int, entry: bytes | None) -> None:
+        assert entry is not None, f"{node} applied entry {index}, which it does not have"
+        known = self._committed.setdefault(index, entry)
+        assert known == entry, f"{node} applied another entry {index} than others"
+        if index > self.top:
+            self.top = index
+            stamp = decode_entry(GROUP, index, entry).cluster_ms
+            assert stamp >= self._stamp, f"cluster time goes back from {self._stamp} to {stamp} in entry {index}"
+            self._stamp = stamp
+
+    def _take(self, seen: _Seen, batch: WriteBatch) -> None:
+        seen.dropped.clear()
+        for op in batch.ops:
+            if op.family is Family.LOG:
+                self._take_log(seen, op)
+            elif isinstance(op, Put):
+                if op.key == STATE:
+                    seen.applied = decode_applied(op.value).index
+                elif op.key == INSTALLS:
+                    seen.epoch = decode_installs(op.value).current
+                else:
+                    seen.put(op.key, crc32(op.value, crc32(keys.with_epoch(op.key, 0))) or 1)
+            elif isinstance(op, Delete):
+                seen.put(op.key, 0)
+            elif isinstance(op, DeleteRange):
+                for key in [key for key in seen.data if op.start <= key < op.end]:
+                    seen.put(key, 0)
+
+    def _take_log(self, seen: _Seen, op: object) -> None:
+        if isinstance(op, Put) and op.key != HARD:
+            seen.log[keys.entry_index(op.key)] = op.value
+        elif isinstance(op, DeleteRange):
+            start, end = keys.entry_index(op.start), keys.entry_index(op.end)
+            if start <= seen.applied:
+                self.marks["compaction"] += 1
+            for index in [index for index in seen.log if start <= index < end]:
+                seen.dropped[index] = seen.log.pop(index)
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def events(self, life: "Life", events: list[Event | SnapshotSent | SnapshotInstalled]) -> None:
+        """What the Raft core tells."""
+        name = life.node.name
+        for event in events:
+            life.node.world.note(name, event)
+            match event:
+                case BecameLeader():
+                    other = self._leaders.setdefault(event.term, name)
+                    assert other == name, f"{name} and {other} both lead in term {event.term}"
+                    if len(self._leaders) > 1:
+                        self.marks["leader change"] += 1
+                    self._is_complete(life)
+                case SteppedDown():
+                    self.marks[f"stepped down: {_short(event.reason)}"] += 1
+                case Truncated():
+                    self.marks["truncation"] += 1
+                case SnapshotSent():
+                    self.marks["snapshot sent"] += 1
+                case SnapshotNeeded():
+                    self.marks["snapshot needed"] += 1
+                case _:
+                    pass
+
+    def _is_complete(self, life: "Life") -> None:
+        """A new leader has every committed entry (Raft: leader completeness)."""
+        log, name = self._seen[life.node.name].log, life.node.name
+        first = min(log, default=1)
+        for index in range(max(first, self.top - 200), self.top + 1):
+            assert log.get(index) == self._committed.get(index), f"{name} leads without the committed entry {index}"
+
+
+def _short(reason: str) -> str:
+    for words in ("disk", "majority"):
+        if words in reason:
+            return words
+    return "a later term"

@@ -1,0 +1,313 @@
+"""One seed: a cluster of production nodes in a world that is drawn, in which things go wrong; then they do not."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from random import Random
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from durable_streams_cluster.api import From, Page
+from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.raft import Membership, Role, Settings
+from durable_streams_cluster.replica import compaction, snapshots
+from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage.codecs import decode_installs
+from durable_streams_cluster.storage.kv import Family
+from durable_streams_cluster.streams.commands import Append, Create
+from tests.history.checker import Bounds, check
+from tests.history.records import Recorder, dump
+from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client, Tail
+from tests.sim.faults import Faults
+from tests.sim.loop import VirtualLoop, context_of
+from tests.sim.network import Network, Weather
+from tests.sim.node import Life, Node
+from tests.sim.observer import INSTALLS, Observer
+
+LEAST_ACKED, LEAST_FAULTS = 500, 5
+SAFETY_S, AT_MOST_S = 8.0, 60.0
+PACE = 50.0
+"""Acknowledged writes in a second; clients that come to more have more time between two."""
+WRITABLE_S = 12.0
+"""After everything was healed, each node takes writes within so long."""
+EQUAL_S = 10.0
+BOUNDS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
+    (compaction, "KEPT_LOG_BYTES", (1_500, 6_000, 30_000, 1 << 24)),
+    (compaction, "HELD_LOG_BYTES", (10_000, 1 << 24)),
+    (snapshots, "CHUNK_PAIRS", (3, 30, 250)),
+    (snapshots, "GIVE_UP_TICKS", (20, 200)),
+    (snapshots, "SWEEP_KEYS", (5, 64)),
+)
+"""Of production code, with what a seed may set them to."""
+
+
+class Result(NamedTuple):
+    """What became of a seed."""
+
+    seed: int
+    nodes: int
+    wrong: list[str]
+    acked: int
+    faults: int
+    marks: Counter[str]
+    digest: int
+    simulated_s: float
+    trace: list[str]
+
+
+class World:
+    """See the module; everything is drawn from ``seed``."""
+
+    def __init__(self, seed: int, loop: VirtualLoop, *, traces: bool = False) -> None:
+        draw = Random(seed)
+        self.seed, self.loop = seed, loop
+        self.outside = context_of(None)
+        self.trace: list[str] | None = [] if traces else None
+        self.history = Recorder()
+        self.wrong: list[str] = []
+        self.marks: Counter[str] = Counter()
+        self.observer = Observer()
+        self.observer.marks = self.marks
+        self.settings = Settings(
+            window_messages=draw.choice((2, 64)),
+            message_bytes=draw.choice((400, 1 << 20)),
+            cache_bytes=draw.choice((0, 1 << 22)),
+        )
+        names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
+        self.membership = Membership(names)
+        wild = draw.random() < 0.5
+        self.network = Network(loop, Random(draw.getrandbits(62)), Weather(draw, wild=wild), names)
+        self.nodes = [Node(self, name, Random(draw.getrandbits(62))) for name in names]
+        drift = draw.choice((0.0, 0.0005, 0.02))
+        flush_bytes = draw.choice((20_000, 10**9))
+        for node in self.nodes:
+            node.rate = 1 + draw.uniform(-drift, drift)
+            node.disk.flush_bytes = flush_bytes
+            node.wall_skew_ms = draw.randint(-2000, 2000)
+        self.drift = drift
+        for module, name, values in BOUNDS:
+            setattr(module, name, draw.choice(values))
+        self.faults = Faults(self, Random(draw.getrandbits(62)))
+        self.keeps_order = not wild and not self.faults.silent
+        self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
+        self.tails = [
+            Tail(self, number, Random(draw.getrandbits(62)), draw.choice(PLAIN + CLOSING[:1])) for number in range(3)
+        ]
+        self.acked = self.closed = 0
+        self.resting = False
+        self.forks: list[str] = []
+        self.ends: dict[str, list[str]] = {}
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def now(self) -> float:
+        return self.history.now(self.loop.now_s)
+
+    def ahead(self) -> float:
+        """By how much clients slow down, to come to so much and not to much more."""
+        return 1.0 if self.acked < PACE * self.loop.now_s or self.faults.stopped else 4.0
+
+    def note(self, who: str, what: object) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.loop.now_s:9.4f} {who}: {what}")
+
+    @property
+    def leader(self) -> Node | None:
+        """The newest that leads."""
+        leading = [node for node in self.nodes if node.life is not None and _role(node) is Role.LEADER]
+        return max(leading, key=lambda node: node.life.replica.group.core.term if node.life else 0, default=None)
+
+    def end(self, node: Node, *, power: bool = False) -> None:
+        """Its process ends, at once."""
+        if node.life is None:
+            return
+        self.note(node.name, "its power is cut" if power else "ends")
+        node.life.end()
+        if power:
+            self.marks["crash with loss"] += node.disk.cut() > 0
+        else:
+            node.disk.kill()
+
+    def start(self, node: Node) -> None:
+        if node.life is None:
+            self.note(node.name, "starts")
+            node.start()
+
+    def node_failed(self, life: Life, error: BaseException) -> None:
+        """A process that cannot go on ends itself; unless its disk failed, it had no reason to."""
+        self.note(life.node.name, f"fails: {error}")
+        if str(error) != "the disk failed":
+            self.wrong.append(f"{life.node.name} failed: {error}")
+        node = life.node
+        self.loop.call_soon(lambda: node.life is life and self.end(node, power=True), context=self.outside)
+        self.loop.call_later(0.5, self.start, node, context=self.outside)
+
+    # --------------------------------------------------------------------------------------------------------- phases
+
+    async def run(self) -> None:
+        for node in self.nodes:
+            node.start()
+        await self._create_all()
+        running = [asyncio.ensure_future(each.run()) for each in (*self.clients, *self.tails, self.faults)]
+        await self._until(lambda: self.faults.count >= LEAST_FAULTS, SAFETY_S, AT_MOST_S)
+        self.note("world", "is healed")
+        self._heal()
+        await self._writable()
+        await self._until(lambda: self.acked >= LEAST_ACKED, 1.0, AT_MOST_S)
+        self.resting = True
+        await asyncio.wait(running[: len(self.clients)], timeout=30)
+        self._look_at(running)
+        await self._read_all()
+        await self._equal()
+        await asyncio.sleep(1)
+        for tail in self.tails:
+            tail.finish()
+        self.marks["flush"] += sum(node.disk.flushes for node in self.nodes)
+        for task in running:
+            task.cancel()
+
+    async def _until(self, enough: Any, least_s: float, most_s: float) -> None:
+        begun = self.loop.now_s
+        while not self.wrong and self.loop.now_s - begun < most_s:
+            if self.loop.now_s - begun >= least_s and enough():
+                return
+            await asyncio.sleep(0.1)
+
+    def _look_at(self, running: list["asyncio.Task[None]"]) -> None:
+        for task in running[: len(self.clients)]:
+            if not task.done():
+                self.wrong.append("a client waits for ever")
+            elif not task.cancelled() and task.exception() is not None:
+                raise task.exception()  # type: ignore[misc]
+
+    def _heal(self) -> None:
+        self.faults.stop()
+        weather, network = self.network.weather, self.network
+        weather.loses = weather.doubles = weather.reorders = 0.0
+        assert not network.cut
+        network.slow.clear()
+        for node in self.nodes:
+            node.disk.fails = False
+            if node.life is not None and node.life.stopping:
+                self.end(node)
+            self.start(node)
+
+    async def _create_all(self) -> None:
+        client = self.clients[0]
+        for path in (*PLAIN, *AGAIN, *WINDOWS, *CLOSING):
+            op = client.op("create", path, ttl_s=WINDOWS.get(path))
+            command = Create(path, TEXT, WINDOWS.get(path), None, False, b"", None)
+            await client.do(op, lambda streams, command=command: streams.create(command), retried=True)
+
+    async def _writable(self) -> None:
+        """Every node takes a write within a bound."""
+        self.clients[0].patience_s = 15.0
+        begun = self.loop.now_s
+        for node in self.nodes:
+            while True:
+                op = self.clients[0].op("append", "s0", body=self.clients[0].body())
+                command = Append("s0", TEXT, op.body.encode(), False, None, None)
+                try:
+                    answer = await self.clients[0].once(
+                        op, lambda streams, command=command: streams.append(command), node.life
+                    )
+                except (BrokenConnection, ClusterError, ConnectionRefusedError) as error:
+                    op.answered = self.now()
+                    op.outcome = "refused" if isinstance(error, ClusterError) and not error.maybe_applied else "unknown"
+                    op.why = "not now" if op.outcome == "refused" else ""
+                else:
+                    self.clients[0].settle(op, answer)
+                    break
+                if self.loop.now_s - begun > WRITABLE_S:
+                    self.wrong.append(f"{node.name} takes no write {WRITABLE_S} s after all is well: {self._state()}")
+                    return
+                await asyncio.sleep(0.1)
+
+    def _state(self) -> str:
+        return "; ".join(
+            f"{node.name} {_role(node) and _role(node).value} {life.replica.group.core.status().committed}"  # type: ignore[union-attr]
+            for node in self.nodes
+            if (life := node.life) is not None
+        )
+
+    async def _read_all(self) -> None:
+        """Every stream, at every node."""
+        client = self.clients[0]
+        for node in self.nodes:
+            for path in (*PLAIN, *AGAIN, *CLOSING, *self.forks):
+                op = client.op("read", path, node=node.name)
+                try:
+                    found = await client.once(op, lambda streams, path=path: streams.read(path, From.START), node.life)
+                except (BrokenConnection, ClusterError, ConnectionRefusedError) as error:
+                    op.answered = self.now()
+                    self.wrong.append(f"{node.name} does not answer though all is well: {error!r}")
+                    return
+                client.settle(op, found)
+                assert not isinstance(found, Page) or found.up_to_date
+
+    async def _equal(self) -> None:
+        """All replicas come to hold the same."""
+        begun = self.loop.now_s
+        while self.loop.now_s - begun < EQUAL_S and not self.wrong:
+            held = [_held(node) for node in self.nodes]
+            if all(each == held[0] for each in held):
+                return
+            await asyncio.sleep(0.2)
+        self.wrong.append(f"the replicas do not come to hold the same: {self._state()}")
+
+
+def _role(node: Node) -> Role | None:
+    return node.life.replica.group.core.role if node.life is not None else None
+
+
+def _held(node: Node) -> object:
+    """All that a node shows, whatever the install epoch."""
+    kv = node.disk.kv
+    if kv is None:
+        return None
+    value = kv.get(Family.DATA, INSTALLS)
+    shown = decode_installs(value).current if value is not None else 0
+    pairs = kv.scan(Family.DATA, b"", b"\xff")
+    return crc32(
+        b"".join(
+            keys.with_epoch(key, 0) + value
+            for key, value in pairs
+            if keys.epoch_of(key) in (None, shown) and key != INSTALLS
+        )
+    )
+
+
+def run(seed: int, *, traces: bool = False) -> Result:
+    """Run one seed."""
+    loop = VirtualLoop()
+    usual = {(module, name): getattr(module, name) for module, name, _ in BOUNDS}
+    try:
+        world = World(seed, loop, traces=traces)
+        try:
+            loop.run_until_complete(world.run())
+        except AssertionError as error:
+            world.wrong.append(f"{type(error).__name__}: {error}")
+        world.wrong += [f"{type(error).__name__}: {error}" for error in loop.failures]
+        if not world.wrong:
+            world.wrong += check(world.history.ops, Bounds(early=0.03 + world.drift))
+    finally:
+        for (module, name), value in usual.items():
+            setattr(module, name, value)
+        loop.drop()
+        with contextlib.suppress(RuntimeError):
+            loop.close()
+    digest = crc32(dump(world.history.ops), world.network.digest)
+    for what, count in world.network.counts.items():
+        world.marks[f"message {what}"] += count
+    return Result(
+        seed,
+        len(world.nodes),
+        world.wrong,
+        world.acked,
+        world.faults.count,
+        world.marks,
+        digest,
+        loop.now_s,
+        world.trace or [],
+    )
