@@ -34,6 +34,11 @@ class Injection:
     """Changes of leader that it brought."""
     note: str = ""
 
+    @property
+    def pause_ms(self) -> float:
+        """How long no append was taken: what came later than the fault itself counts, too."""
+        return max(self.writable_ms or 0.0, self.gap_ms)
+
 
 class Pulse:
     """Counts of one run, and its history.
