@@ -31,8 +31,6 @@ class Kind:
     """Nobody notices: no append is refused or late by more than ``bound_s``, no live read is cut off."""
 
 
-FIRST: Final = ("kill", "pause", "term")
-"""Of them, what needs nothing but processes."""
 PARTITION: Final[Mapping[Inject, int]] = {
     partitions.isolate_leader: 3,
     partitions.isolate_other: 2,
@@ -55,3 +53,5 @@ KINDS: Final[Mapping[str, Kind]] = {
     "power": Kind({machines.cut_power: 1}, 30.0, Power),
     "clock": Kind({machines.jump_clock: 1}, 2.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
 }
+ALL: Final = ("kill", "pause", "term", "partition", "cut-pair", "loss", "slow-sync", "failing-sync", "power", "clock")
+"""Without those that only repeat a part of another."""
