@@ -91,8 +91,7 @@ class Pulse:
         """Note that a fault comes now."""
         now = self.now()
         wall = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        rate = (self.acked - self._acked_before) / max(1e-6, now - self._since)
-        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, rate)
+        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, self.rate)
         self.injections.append(self._watched)
         self._gap = self._slowest = 0.0
         self._last = now
@@ -126,6 +125,11 @@ class Pulse:
             self._watched.gap_ms = max(self._gap, now - self._last) * 1000
             self._watched.slowest_ms = self._slowest * 1000
             self._watched = None
+
+    @property
+    def rate(self) -> float:
+        """Acknowledged appends a second, since ``measure``."""
+        return (self.acked - self._acked_before) / max(1e-6, self.now() - self._since)
 
     def measure(self) -> None:
         """The rate counts from now on."""
