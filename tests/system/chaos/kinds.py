@@ -28,7 +28,7 @@ class Kind:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the streams."""
     calm: bool = False
-    """Nobody notices: no append is refused or late by more than ``bound_s``, no live read is cut off."""
+    """Nobody notices: no append is refused, or takes longer than twice ``bound_s``, and no live read is cut off."""
 
 
 PARTITION: Final[Mapping[Inject, int]] = {

@@ -145,7 +145,7 @@ def _promises(kind: Kind, injections: list[Injection]) -> list[str]:
         what = f"fault {number}, {each.kind} ({', '.join(each.targets)})"
         if each.writable_ms is None or each.pause_ms > kind.bound_s * 1000:
             found.append(f"{what}: no append was taken for {each.pause_ms:.0f} ms")
-        if kind.calm and each.slowest_ms > kind.bound_s * 1000:
+        if kind.calm and each.slowest_ms > 2 * kind.bound_s * 1000:
             found.append(f"{what}: an append took {each.slowest_ms:.0f} ms")
         if kind.changes is not None and each.changes > kind.changes:
             found.append(f"{what}: {each.changes} changes of leader")
