@@ -78,9 +78,13 @@ async def jump_clock(scene: Scene) -> None:
     injection.note = ", ".join(f"{offset:+d} s" for offset in offsets)
     for node, offset_s in zip(chosen, offsets, strict=True):
         scene.clocks.set_clock(node, offset_s)
+    for node, offset_s in zip(chosen, offsets, strict=True):
+        await scene.clocks.shown(node, offset_s)
     await scene.writable(injection)
     # More than a round of the job that ends streams: it runs once a second.
-    await scene.wait(3.0)
+    await scene.wait(2.0)
     for node in chosen:
         scene.clocks.set_clock(node, 0)
+    for node in chosen:
+        await scene.clocks.shown(node, 0)
     await scene.calm(injection)

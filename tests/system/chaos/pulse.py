@@ -34,6 +34,11 @@ class Injection:
     """Changes of leader that it brought."""
     note: str = ""
 
+    @property
+    def pause_ms(self) -> float:
+        """How long no append was taken: what came later than the fault itself counts, too."""
+        return max(self.writable_ms or 0.0, self.gap_ms)
+
 
 class Pulse:
     """Counts of one run, and its history.
@@ -86,8 +91,7 @@ class Pulse:
         """Note that a fault comes now."""
         now = self.now()
         wall = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        rate = (self.acked - self._acked_before) / max(1e-6, now - self._since)
-        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, rate)
+        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, self.rate)
         self.injections.append(self._watched)
         self._gap = self._slowest = 0.0
         self._last = now
@@ -121,6 +125,11 @@ class Pulse:
             self._watched.gap_ms = max(self._gap, now - self._last) * 1000
             self._watched.slowest_ms = self._slowest * 1000
             self._watched = None
+
+    @property
+    def rate(self) -> float:
+        """Acknowledged appends a second, since ``measure``."""
+        return (self.acked - self._acked_before) / max(1e-6, self.now() - self._since)
 
     def measure(self) -> None:
         """The rate counts from now on."""
