@@ -197,7 +197,7 @@ async def stalled_disk(faults: Faults) -> None:
     """Syncs do not end."""
     disk = faults.node().disk
     disk.stalled = True
-    await faults.lasts(faults.long(), lambda: setattr(disk, "stalled", False))
+    await faults.lasts(faults.random.choice((0.3, 1.5, 5.0)), lambda: setattr(disk, "stalled", False))
 
 
 @fault(2)
