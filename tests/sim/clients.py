@@ -194,9 +194,10 @@ class Client:
         """Several batches at one node, without waiting: it keeps their order."""
         path, life = self.random.choice(PLAIN), self.life()
         batches = [self.batch(path) for _ in range(self.random.randint(2, 5))]
+        gap_s = self.random.choice((1e-6, 0.003, 0.02))
         results = await asyncio.gather(
             *(
-                self.once(op, lambda streams, command=command: streams.append(command), life, number * 1e-6)  # type: ignore[misc]
+                self.once(op, lambda streams, command=command: streams.append(command), life, number * gap_s)  # type: ignore[misc]
                 for number, (op, command) in enumerate(batches)
             ),
             return_exceptions=True,

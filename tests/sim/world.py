@@ -72,8 +72,8 @@ class World:
         self.observer = Observer()
         self.observer.marks = self.marks
         self.settings = Settings(
-            window_messages=draw.choice((2, 64)),
-            message_bytes=draw.choice((400, 1 << 20)),
+            window_messages=draw.choice((1, 2, 64)),
+            message_bytes=draw.choice((1, 400, 1 << 20)),
             cache_bytes=draw.choice((0, 1 << 22)),
         )
         names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
