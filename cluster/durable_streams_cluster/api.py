@@ -112,10 +112,14 @@ class Streams(Protocol):
         """
         ...
 
-    async def read(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected:
-        """Whole appends from ``at`` on, up to a page; renews a sliding window (PROTOCOL 5.6).
+    async def read(
+        self, path: str, at: Offset | From, max_bytes: int | None = None, *, fresh: bool = True
+    ) -> Page | ReadRejected:
+        """Whole appends from ``at`` on, up to a page (PROTOCOL 5.6).
 
-        ``max_bytes`` asks for a smaller page than usual; it still holds one append, however large.
+        ``max_bytes`` asks for a smaller page than usual; it still holds one append, however large. Fresh, it is as new
+        as anything that anybody was told before the call, and renews a sliding window. Else it is what is here, and
+        never older than what was here before: for who was woken, or goes on with the next page.
         """
         ...
 

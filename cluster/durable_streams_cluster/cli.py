@@ -90,6 +90,8 @@ def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: 
             _say(warning, EXIT_OK)
         sys.stdout.write(config.to_toml())
         return EXIT_OK
+    # gRPC's C core writes lines of its own among ours, past every format; to be said before it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imported before anything is caught: a missing package is for the caller to explain (`pip install ...[cluster]`).
     module = node or cast("NodeModule", importlib.import_module("durable_streams_cluster.node"))
     return _serve(config, module)

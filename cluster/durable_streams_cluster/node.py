@@ -81,6 +81,10 @@ def _identity(config: Config, kv: Kv) -> Identity:
     return Identity(found.cluster, found.node, found.incarnation)
 
 
+UNREADY_TICKS = 60
+"""Three seconds. A node that knows no leader for so long is not ready."""
+
+
 class Node:
     """One node over an open store."""
 
@@ -121,6 +125,7 @@ class Node:
         self.metrics.disk = self._driver.space.metrics
         self.metrics.servers.update(http=self._http, ops=self._ops)
         self._chores = Jobs(self._driver, self.streams, clock, self.metrics)
+        self._chores.end_live = self.app.live.end
         self._jobs: asyncio.Task[None] | None = None
         self._draining = False
 
@@ -186,7 +191,8 @@ class Node:
         if self._driver.failure is not None:
             return False, "failed, and stopping"
         group = self._driver.replica.group
-        led = group.can_read if group.alone else group.core.leader is not None
+        # An election takes less, and waits for it are bounded: a probe in the midst of one moves no traffic.
+        led = group.can_read if group.alone else group.leaderless_ticks < UNREADY_TICKS
         return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
 
     def _has_room(self) -> tuple[bool, str]:

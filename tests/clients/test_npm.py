@@ -1,20 +1,12 @@
 """npm @durable-streams/client: one script per subject, run by Node."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import npm
-from tests.server import Server, running_server
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server("--long-poll-timeout", "500ms") as running:
-        yield running
 
 
 @pytest.mark.parametrize(
@@ -22,8 +14,8 @@ def server() -> Iterator[Server]:
     [["basics.mjs"], ["tail.mjs", "long-poll"], ["tail.mjs", "sse"], ["producer.mjs"], ["resend.mjs"]],
     ids=" ".join,
 )
-def test_script(server: Server, command: list[str]) -> None:
+def test_script(base_url: str, command: list[str]) -> None:
     script, *arguments = command
-    said = npm.run_script(HERE / script, [server.url, *arguments])
+    said = npm.run_script(HERE / script, [base_url, *arguments])
     print(said)
     assert said.splitlines()[-1] == "ok"

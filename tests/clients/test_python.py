@@ -14,23 +14,15 @@ import durable_streams as official
 import httpx
 import pytest
 
-from tests.server import Server, running_server
-
 LIMIT = 30.0
 PACING_WINDOW = 1.0
 JSON, TEXT, BYTES = "application/json", "text/plain", "application/octet-stream"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server("--long-poll-timeout", "500ms") as running:
-        yield running
-
-
 @pytest.fixture
-def url(server: Server, request: pytest.FixtureRequest) -> str:
+def url(base_url: str, request: pytest.FixtureRequest) -> str:
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    return server.stream(f"python/{name}")
+    return f"{base_url}/v1/stream/python/{name}"
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 
 from tests.cluster import running_cluster
 from tests.conformance import runner
-from tests.conformance.spread import spread
 from tests.server import running_server
+from tests.spread import spread
 
 NODES = ("n1", "n2", "n3")
 ALONE, SPREAD = "one node", "three nodes, each request to another"
@@ -60,4 +60,5 @@ def test_official_suite(
     outcome = outcomes[name].result()
     with capsys.disabled():
         print(f"\n{outcome} ({name}, {outcome.seconds:.0f} s)")
-    assert outcome.green, "\n\n".join(outcome.problems)
+    slowest = [f"{ms} ms: {test}" for ms, test in outcome.slowest]
+    assert outcome.green, "\n\n".join([*outcome.problems, *slowest])

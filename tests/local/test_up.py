@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -171,6 +172,8 @@ def test_the_leader_is_killed_and_started_again(tmp_path: Path) -> None:
         assert httpx.get(f"{back.split()[3].rstrip(',')}/v1/stream/hello", timeout=30).text == "before after"
         assert process.terminate() == 0
         assert sorted(process.said_after("stopping")) == ["n1 stopped", "n2 stopped", "n3 stopped"]
+        lines = process.errors.splitlines()
+        assert [line for line in lines if not re.match(r"n[123] \| \d{4}-\d\d-\d\dT\S+Z ", line)] == []
 
 
 def test_no_node_outlives_a_process_that_is_killed(tmp_path: Path) -> None:

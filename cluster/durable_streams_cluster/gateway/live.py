@@ -39,7 +39,7 @@ class LiveReads:
         self._rng = rng
         self._metrics = metrics
         self._pacing = ClosedPacing()
-        self._open: dict[int, Watch] = {}
+        self._open: dict[int, _Reader] = {}
         self._draining = False
         self._encoding: dict[int, asyncio.Future[None]] = {}
         """Large pages being encoded, by identity; the others who need them wait for the first."""
@@ -47,8 +47,13 @@ class LiveReads:
     def drain(self) -> None:
         """End every live read now, as if its time was up; new ones get 503 before headers."""
         self._draining = True
-        for watch in tuple(self._open.values()):
-            watch.wake()
+        self.end()
+
+    def end(self) -> None:
+        """End every live read that is open: its client comes back, here or elsewhere."""
+        for reader in tuple(self._open.values()):
+            reader.ended = True
+            reader.watch.wake()
 
     def cursor(self, asked: str | None) -> str:
         """The cursor that answers ``asked``."""
@@ -62,8 +67,9 @@ class LiveReads:
         at: Offset | From = request.at
         with self._watching(path, receive, "long-poll") as reader:
             page: Page | None = None
+            woken = False
             while True:
-                found = await self._streams.read(path, at, self._crowd.page_bytes())
+                found = await self._streams.read(path, at, self._crowd.page_bytes(), fresh=not woken)
                 if not isinstance(found, Page):
                     return status.of_read(found)
                 self._crowd.admit(found)
@@ -73,9 +79,9 @@ class LiveReads:
                 if page.bodies or page.closed:
                     break
                 left_ms = deadline - self._clock.steady_ms()
-                if left_ms <= 0 or self._draining:
+                if left_ms <= 0 or reader.ended:
                     break
-                await reader.watch.wait(min(left_ms, _renewal_ms(page)) / 1000)
+                woken = await reader.watch.wait(min(left_ms, _renewal_ms(page)) / 1000)
                 if reader.gone:
                     return None
         if page.bodies:
@@ -107,7 +113,7 @@ class LiveReads:
             sent_ms = self._clock.steady_ms()
             while True:
                 now_ms = self._clock.steady_ms()
-                ending = self._draining or now_ms >= ends
+                ending = reader.ended or now_ms >= ends
                 done = page.closed or ending
                 if page.bodies or done or not told:
                     await self._encode(page)
@@ -121,12 +127,13 @@ class LiveReads:
                 elif now_ms - sent_ms >= keep_alive_ms:
                     await send(_chunk(sse.KEEP_ALIVE))
                     sent_ms = now_ms
+                woken = True  # What follows a page at once was there when the first was asked for, or came since.
                 if page.up_to_date:
                     until_ms = min(ends, sent_ms + keep_alive_ms, now_ms + _renewal_ms(page))
-                    await reader.watch.wait(max(0.0, (until_ms - now_ms) / 1000))
+                    woken = await reader.watch.wait(max(0.0, (until_ms - now_ms) / 1000))
                 if reader.gone:
                     return None
-                following = await self._next(path, page)
+                following = await self._next(path, page, fresh=not woken)
                 if following is None:
                     await send(_chunk(b"", more=False))
                     return None
@@ -149,10 +156,10 @@ class LiveReads:
         finally:
             del self._encoding[id(page)]
 
-    async def _next(self, path: str, page: Page) -> Page | None:
+    async def _next(self, path: str, page: Page, *, fresh: bool) -> Page | None:
         """What follows ``page``; None when the stream ended, another one has its path, or it is too much for now."""
         try:
-            found = await self._streams.read(path, page.next, self._crowd.page_bytes())
+            found = await self._streams.read(path, page.next, self._crowd.page_bytes(), fresh=fresh)
         except ClusterError:
             return None
         if not isinstance(found, Page) or found.stream != page.stream:
@@ -169,10 +176,12 @@ class _Reader:
     """One open live read: its watch, and whether its client is still there."""
 
     def __init__(
-        self, watch: Watch, receive: Receive, open_reads: dict[int, Watch], metrics: Metrics, mode: str
+        self, watch: Watch, receive: Receive, open_reads: "dict[int, _Reader]", metrics: Metrics, mode: str
     ) -> None:
         self.watch = watch
         self.gone = False
+        self.ended = False
+        """Its time is up, whatever the clock says."""
         self._receive = receive
         self._open = open_reads
         self._metrics = metrics
@@ -181,7 +190,7 @@ class _Reader:
 
     def __enter__(self) -> Self:
         self.watch.__enter__()
-        self._open[id(self)] = self.watch
+        self._open[id(self)] = self
         self._metrics.live_readers[self._mode] += 1
         self._listening = asyncio.ensure_future(self._listen())
         return self

@@ -54,6 +54,10 @@ GIVE_AGAIN_TICKS = 60
 Connections that break are noticed sooner; this is for what a peer dropped."""
 
 
+VERY_LONG = 1_000_000
+"""Ticks: before there was a leader."""
+
+
 class Place(NamedTuple):
     """Which replica this is."""
 
@@ -112,6 +116,8 @@ class Group:
         self._quiet_ticks = 0
         """Since the write or the read that has waited longest was answered, or all were given to a leader."""
         self._oldest = (0, 0)
+        self.leaderless_ticks = VERY_LONG
+        """For how long no leader is known here."""
         self._stamp_asked = False
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
         self._parked: deque[tuple[int, list[Addressed]]] = deque()
@@ -156,6 +162,7 @@ class Group:
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
+        self.leaderless_ticks = self.leaderless_ticks + 1 if self.core.leader is None else 0
         self._turned_away = False
         # The oldest, not any: one that a peer dropped must not wait for as long as others are answered.
         oldest = (self._own.oldest, self._barriers.oldest)

@@ -17,6 +17,8 @@ from durable_streams_cluster.streams.outcomes import Outcome
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
+ALONE_TICKS = 300
+"""Without a leader for so long, a node ends its live reads: it is this node that is cut off, and others may serve."""
 STAMP_S = 10.0
 """How much cluster time a killed node may lose: sliding windows end so much later, never earlier."""
 PER_ROUND = 500
@@ -31,6 +33,8 @@ class Jobs:
         self._streams = streams
         self._clock = clock
         self._metrics = metrics
+        self.end_live: Callable[[], None] = lambda: None
+        """Ends the live reads that are open."""
         self._after: dict[bool, Due | None] = {False: None, True: None}
 
     async def run(self) -> None:
@@ -54,6 +58,8 @@ class Jobs:
             await asyncio.sleep(INTERVAL_S)
             self._metrics.event_loop_lag_seconds.observe(max(0, self._clock.steady_ns() - due_ns) / 1e9)
             self._driver.give_up_overdue()
+            if self._driver.replica.group.leaderless_ticks >= ALONE_TICKS:
+                self.end_live()
             self._driver.settle()
             self._driver.reclaim()
             self._driver.look()

@@ -18,6 +18,8 @@ from durable_streams_cluster.streams.commands import Append, Command, Create, De
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
 
+Found = tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted
+
 SETTLING_MS = 2_000
 """A new leader expires nothing for this long (DESIGN: Time)."""
 
@@ -71,7 +73,7 @@ class Lifetimes:
 
     # --------------------------------------------------------------------------------------------------------- reads
 
-    async def living(self, path: str, *, renews: bool = False) -> tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted:
+    async def living(self, path: str, *, renews: bool = False) -> Found:
         """The stream at ``path``, as new as anything that anybody was told before the call.
 
         Args:
@@ -94,6 +96,10 @@ class Lifetimes:
                 return await self.living(path, renews=renews)  # It came with what was waited for.
         elif asked:
             await self._settle(path, renews=renews)
+        return self.here(path)
+
+    def here(self, path: str) -> Found:
+        """The stream at ``path``, as this node shows it; raises ``StorageError``."""
         ref = self._view.find(path)
         meta = self._view.meta(ref) if ref is not None else None
         if ref is None or meta is None:

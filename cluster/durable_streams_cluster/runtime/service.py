@@ -10,7 +10,7 @@ from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.lifetimes import Lifetimes
+from durable_streams_cluster.runtime.lifetimes import Found, Lifetimes
 from durable_streams_cluster.runtime.pages import PageCache, PageKey
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES, Retention
 from durable_streams_cluster.streams import reading
@@ -108,10 +108,15 @@ class LocalStreams:
             await asyncio.sleep(0)
         return found
 
-    async def read(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected:
+    async def read(
+        self, path: str, at: Offset | From, max_bytes: int | None = None, *, fresh: bool = True
+    ) -> Page | ReadRejected:
         """See ``api.Streams``."""
+        if self._driver.failure is not None:
+            raise Unavailable("this node has failed and is stopping")
         try:
-            return await self._read(path, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
+            found = await self.lifetimes.living(path, renews=True) if fresh else self.lifetimes.here(path)
+            return await self._read(found, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
         except StorageError as error:
             raise self._failed(error) from error
 
@@ -120,8 +125,7 @@ class LocalStreams:
         self._driver.fail(error)
         return Unavailable("this node has failed and is stopping")
 
-    async def _read(self, path: str, at: Offset | From, max_bytes: int) -> Page | ReadRejected:
-        found = await self.lifetimes.living(path, renews=True)
+    async def _read(self, found: Found, at: Offset | From, max_bytes: int) -> Page | ReadRejected:
         if not isinstance(found, tuple):
             return found
         ref, meta = found

@@ -30,7 +30,8 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"--kind {','.join(chosen)} --nodes {options.nodes} --seed {options.seed} --folder {folder}", flush=True)
     verdicts: list[Verdict] = []
-    for name in chosen:
+    reasons = {name: KINDS[name].world.missing() for name in chosen}
+    for name in (each for each in chosen if not reasons[each]):
         print(f"\n{name}", flush=True)
         seconds = options.minutes * 60 / len(chosen)
         verdicts.append(
@@ -50,6 +51,9 @@ def main() -> int:
     print(f"\n{HEADER}")
     for verdict in verdicts:
         print(verdict)
+    for name, reason in reasons.items():
+        if reason:
+            print(f"| {name} | did not run: {reason} |")
     wrong = [f"{each.kind}: {what}" for each in verdicts for what in (*each.wrong, *each.other)]
     for each in wrong[:100]:
         print(f"- {each}")

@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from tests.system.chaos import processes
+from tests.system.chaos import machines, partitions, processes
 from tests.system.chaos.scene import Scene
+from tests.system.chaos.worlds import Clocks, Disks, Networks, Power, World
 
 Inject = Callable[[Scene], Awaitable[None]]
 
@@ -21,16 +22,36 @@ class Kind:
     """What is done, and how often of all times."""
     bound_s: float
     """Within so many seconds of a fault an append is taken that was sent after it."""
+    world: type[World] = World
     changes: int | None = None
     """Changes of leader that one fault may bring; None: as many as it likes."""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the streams."""
+    calm: bool = False
+    """Nobody notices: no append is refused or late by more than ``bound_s``, no live read is cut off."""
 
 
+FIRST: Final = ("kill", "pause", "term")
+"""Of them, what needs nothing but processes."""
+PARTITION: Final[Mapping[Inject, int]] = {
+    partitions.isolate_leader: 3,
+    partitions.isolate_other: 2,
+    partitions.deafen: 2,
+    partitions.mute: 2,
+}
 KINDS: Final[Mapping[str, Kind]] = {
     "kill": Kind({processes.kill_leader: 6, processes.kill_one: 2, processes.kill_all: 1}, 15.0),
     "kill-leader": Kind({processes.kill_leader: 1}, 5.0),
     "pause": Kind({processes.pause_leader: 3, processes.pause_other: 1}, 5.0),
-    "term": Kind({processes.term_leader: 3, processes.term_other: 1}, 0.5, changes=1),
-    "term-leader": Kind({processes.term_leader: 1}, 0.5, changes=1),
+    "term": Kind({processes.term_leader: 3, processes.term_other: 1}, 0.5, changes=1, calm=True),
+    "term-leader": Kind({processes.term_leader: 1}, 0.5, changes=1, calm=True),
+    "partition": Kind(PARTITION, 5.0, Networks),
+    "isolate-other": Kind({partitions.isolate_other: 1}, 0.5, Networks, changes=0),
+    "cut-pair": Kind({partitions.cut_pair: 1}, 5.0, Networks, changes=1),
+    "cut-pair-long": Kind({partitions.cut_pair_for_long: 1}, 5.0, Networks, changes=1),
+    "loss": Kind({partitions.lose: 1}, 10.0, Networks),
+    "slow-sync": Kind({machines.slow_sync_leader: 2, machines.slow_sync_other: 1}, 10.0, Disks),
+    "failing-sync": Kind({machines.fail_sync_leader: 2, machines.fail_sync_other: 1}, 5.0, Disks),
+    "power": Kind({machines.cut_power: 1}, 15.0, Power),
+    "clock": Kind({machines.jump_clock: 1}, 1.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
 }

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.history.checker import check
 from tests.history.records import Op, dump
-from tests.system.chaos.cluster import Cluster, Node
-from tests.system.chaos.kinds import Kind
+from tests.system.chaos.cluster import Cluster
+from tests.system.chaos.kinds import Inject, Kind
 from tests.system.chaos.load import Load
 from tests.system.chaos.pulse import Injection, Pulse
 from tests.system.chaos.scene import CALM, Scene
@@ -82,12 +82,14 @@ async def run(
     """Inject a kind for so many seconds, or so many times; the history goes to ``folder``."""
     chance = random.Random(f"{seed}/{name}/{nodes}")
     pulse = Pulse()
-    cluster = Cluster([Node(folder / f"n{each + 1}", f"n{each + 1}") for each in range(nodes)], pulse.now)
-    scene = Scene(cluster, pulse, chance, folder)
+    world = kind.world(folder, nodes)
+    cluster = Cluster(world.nodes, pulse.now)
+    scene = Scene(cluster, pulse, chance, world)
     stopped = asyncio.Event()
     other: list[str] = []
     load: Load | None = None
     try:
+        world.make()
         await cluster.start()
         load = Load(cluster.nodes, pulse, seed)
         watching = asyncio.create_task(cluster.watch(stopped))
@@ -109,6 +111,7 @@ async def run(
         if load is not None:
             await load.abandon()
         cluster.end()
+        world.remove()
         (folder / "history.jsonl").write_bytes(dump(pulse.recorder.ops))
         faults = [dataclasses.asdict(each) for each in pulse.injections]
         (folder / "faults.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in faults))
@@ -118,11 +121,14 @@ async def run(
 
 
 async def _inject(kind: Kind, scene: Scene, load: Load, seconds: float, times: int, say: Callable[[str], None]) -> None:
-    faults, weights = list(kind.inject), list(kind.inject.values())
+    deck: list[Inject] = []
     ends = time.monotonic() + seconds
     count = 0
     while (count < times) if times else (time.monotonic() < ends):
-        await scene.chance.choices(faults, weights)[0](scene)
+        if not deck:  # each as often as it should be, in any order
+            deck = [inject for inject, often in kind.inject.items() for _ in range(often)]
+            scene.chance.shuffle(deck)
+        await deck.pop()(scene)
         count += 1
         load.sound()
         last = scene.pulse.injections[-1]
@@ -139,6 +145,9 @@ def _promises(kind: Kind, injections: list[Injection]) -> list[str]:
         what = f"fault {number}, {each.kind} ({', '.join(each.targets)})"
         if each.writable_ms is None or each.writable_ms > kind.bound_s * 1000:
             found.append(f"{what}: the next append was taken after {each.writable_ms} ms")
+        worst = max(each.gap_ms, each.slowest_ms)
+        if kind.calm and worst > kind.bound_s * 1000:
+            found.append(f"{what}: {worst:.0f} ms without an answer")
         if kind.changes is not None and each.changes > kind.changes:
             found.append(f"{what}: {each.changes} changes of leader")
     return found

@@ -3,11 +3,12 @@
 import asyncio
 import dataclasses
 import random
-from pathlib import Path
 
 from tests.server import STOP_LIMIT
 from tests.system.chaos.cluster import Cluster, Node
+from tests.system.chaos.network import Network
 from tests.system.chaos.pulse import Injection, Pulse
+from tests.system.chaos.worlds import Clocks, Disks, Networks, Power, World
 
 WRITABLE_LIMIT = 60.0
 """Seconds after which a fault is given up; what is promised is far less (``kinds``)."""
@@ -22,9 +23,29 @@ class Scene:
     cluster: Cluster
     pulse: Pulse
     chance: random.Random
-    folder: Path
+    world: World
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What contradicts, beside what the checker finds."""
+
+    @property
+    def net(self) -> Network:
+        assert isinstance(self.world, Networks)
+        return self.world.net
+
+    @property
+    def disks(self) -> Disks:
+        assert isinstance(self.world, Disks)
+        return self.world
+
+    @property
+    def power(self) -> Power:
+        assert isinstance(self.world, Power)
+        return self.world
+
+    @property
+    def clocks(self) -> Clocks:
+        assert isinstance(self.world, Clocks)
+        return self.world
 
     async def wait(self, seconds: float) -> None:
         """A fault that lasts."""

@@ -1,0 +1,130 @@
+"""Where the nodes of a run live: as they are, each with a network of its own, a watched disk, or a clock of its own."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.server import ROOT
+from tests.system.chaos import network
+from tests.system.chaos.cluster import Node
+from tests.system.power.cut import Disk, Loss
+from tests.system.power.shim import Rule, Shim
+
+FLUSH_BYTES, KEPT_LOG_BYTES = 4 << 20, 4 << 20
+"""Smaller than they are by default, so that memtables are written out and logs are cut while faults come."""
+
+
+class World:
+    """Nodes on the loopback interface, with the machine's disk and clock."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.nodes: Sequence[Node] = [Node(folder / name, name) for name in _names(count)]
+
+    @staticmethod
+    def missing() -> str:
+        """Why it cannot be had here; empty when it can."""
+        return ""
+
+    def make(self) -> None:
+        """Before the first start."""
+
+    def remove(self) -> None:
+        """After the last end."""
+
+
+class Networks(World):
+    """Each node in a network namespace of its own."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.net = network.Network(count)
+        names = enumerate(_names(count))
+        self.nodes = [Node(folder / name, name, self.net.hosts[at], self.net.prefix(at)) for at, name in names]
+
+    @staticmethod
+    def missing() -> str:
+        return network.missing()
+
+    def make(self) -> None:
+        self.net.make()
+
+    def remove(self) -> None:
+        self.net.remove()
+
+
+class Disks(World):
+    """The shim of ``tests/system/power`` between each node and its disk; with a journal, the power can be cut."""
+
+    journal = False
+
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder, count)
+        self.shims: list[Shim] = []
+        self.disks: list[Disk] = []
+
+    @staticmethod
+    def missing() -> str:
+        return "" if shutil.which("cc") else "no C compiler (Debian: gcc, libc6-dev)"
+
+    def make(self) -> None:
+        for node in self.nodes:
+            shim = Shim(node.folder / "disk", node.folder / "aside", journal=self.journal)
+            self.shims.append(shim)
+            node.data = shim.root / "data"
+            node.extra = shim.environment() | {"PYTHONPATH": f"{node.environment()['PYTHONPATH']}:{ROOT}"}
+            node.module = ("tests.system.power.node", str(FLUSH_BYTES), str(KEPT_LOG_BYTES))
+            if self.journal:
+                self.disks.append(Disk(shim))
+
+    def shim_of(self, node: Node) -> Shim:
+        return self.shims[self.nodes.index(node)]
+
+    def slow(self, node: Node, rule: Rule) -> int:
+        return self.shim_of(node).rule(rule)
+
+
+class Power(Disks):
+    """Disks that can lose what was not synced."""
+
+    journal = True
+
+    def cut(self, chance: random.Random) -> Loss:
+        """Make each disk what a power cut leaves of it; no node may be running."""
+        loss = Loss()
+        for disk in self.disks:
+            loss.add(disk.cut(chance))
+        return loss
+
+
+class Clocks(World):
+    """Each node's wall clock is off by what a file says (libfaketime); the steady clocks are the machine's."""
+
+    LIBRARY = "faketime/libfaketimeMT.so.1"
+
+    @classmethod
+    def library(cls) -> Path | None:
+        return next(iter(Path("/usr/lib").glob(f"*/{cls.LIBRARY}")), None)
+
+    @staticmethod
+    def missing() -> str:
+        return "" if Clocks.library() else "libfaketime missing (Debian: faketime)"
+
+    def make(self) -> None:
+        for node in self.nodes:
+            node.extra = {
+                "LD_PRELOAD": str(self.library()),
+                "FAKETIME_TIMESTAMP_FILE": str(node.folder / "offset"),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+            self.set_clock(node, 0)
+
+    def set_clock(self, node: Node, offset_s: int) -> None:
+        """Seconds a node's wall clock is ahead from now on."""
+        draft = node.folder / "offset.tmp"
+        draft.write_text(f"{offset_s:+d}\n")
+        draft.replace(node.folder / "offset")
+
+
+def _names(count: int) -> list[str]:
+    return [f"n{each + 1}" for each in range(count)]
