@@ -23,6 +23,9 @@ SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime \
 	ip=iproute2 nft=nftables
 # Which faults make chaos injects: python -m tests.system.chaos --help names them.
 KIND ?= all
+# How many simulated clusters make sim runs, and the first seed: a number, or 'commit' for one drawn from its hash.
+SEEDS ?= 200
+FROM ?= commit
 # Tests with a target of their own.
 NOT_UNIT = conformance clients packaging system
 
@@ -45,7 +48,7 @@ serve: $(VENV)/.serve ## run one node on ./data (ARGS="--http 127.0.0.1:8080 ...
 cluster: $(VENV)/.serve ## three nodes on ./data in this terminal (ARGS="--nodes 5"); Ctrl-C ends them
 	@exec $(BIN)/durable-streams cluster up --data-dir ./data $(ARGS)
 
-test: preflight dev lint types unit conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
+test: preflight dev lint types unit sim conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
 
 test-system: dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
 	$(PYTEST) tests/system $(ARGS)
@@ -60,6 +63,9 @@ types: dev ## mypy, strict
 
 unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k raft --seeds 500")
 	$(PYTEST) tests $(NOT_UNIT:%=--ignore=tests/%) $(ARGS)
+
+sim: dev ## clusters of production nodes under simulated faults (SEEDS=10000 FROM=0, ARGS="--seed 7")
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## bytes nobody would send, to all that reads bytes (MINUTES=60 or INPUTS=10000000, ARGS="wire json")
 	$(BIN)/python -W error -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS),--minutes $(MINUTES)) $(ARGS)

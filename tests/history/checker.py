@@ -89,7 +89,7 @@ def _end(op: Op) -> float:
 
 
 def _ends(op: Op) -> float:
-    """When it has taken effect, for the last time, at the latest: of what was sent again, the first may come later."""
+    """When it took effect at the latest: of what was sent again, the first may arrive after the last."""
     settled = op.outcome != "unknown" and (op.attempts == 1 or op.producer is not None)
     return op.answered if settled and op.answered is not None else float("inf")
 

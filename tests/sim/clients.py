@@ -194,9 +194,10 @@ class Client:
         """Several batches at one node, without waiting: it keeps their order."""
         path, life = self.random.choice(PLAIN), self.life()
         batches = [self.batch(path) for _ in range(self.random.randint(2, 5))]
+        gap_s = self.random.choice((1e-6, 0.003, 0.02))
         results = await asyncio.gather(
             *(
-                self.once(op, lambda streams, command=command: streams.append(command), life, number * 1e-6)  # type: ignore[misc]
+                self.once(op, lambda streams, command=command: streams.append(command), life, number * gap_s)  # type: ignore[misc]
                 for number, (op, command) in enumerate(batches)
             ),
             return_exceptions=True,
@@ -271,58 +272,3 @@ class Client:
 def _give_up(answer: asyncio.Future[Any]) -> None:
     if not answer.done():
         answer.set_exception(BrokenConnection())
-
-
-class Tail:
-    """A live reader: goes on at another node where it was, whenever one ends its connection."""
-
-    def __init__(self, world: "World", number: int, random: Random, path: str) -> None:
-        self.world, self.name, self.random, self.path = world, f"r{number}", random, path
-        self.at = START
-        self.done = False
-
-    async def run(self) -> None:
-        while not self.done:
-            life = self.random.choice(self.world.nodes).life
-            if life is None:
-                await asyncio.sleep(0.05)
-                continue
-            try:
-                await life.ask(lambda: self.follow(life), 0.0003, 0.0003)  # noqa: B023
-            except (BrokenConnection, ClusterError):
-                self.world.marks["live read went on elsewhere"] += 1
-                await asyncio.sleep(self.random.uniform(0.01, 0.2))
-
-    async def follow(self, life: Life) -> None:
-        """As ``gateway.live`` does, in the node's process: register, read, wait."""
-        streams = life.streams
-        ends_s = self.world.loop.now_s + 10
-        with streams.watch(self.path) as watch:
-            while not self.done and self.world.loop.now_s < ends_s and not life.draining:
-                page = await streams.read(self.path, parse(self.at) if self.at != START else From.START)
-                if not isinstance(page, Page):
-                    await watch.wait(0.5)
-                    continue
-                if page.bodies or page.closed:
-                    self.deliver(page)
-                if page.up_to_date:
-                    await watch.wait(3.0)
-
-    def deliver(self, page: Page) -> None:
-        now = self.world.now()
-        body = b"".join(page.bodies).decode()
-        op = Op(kind="live", path=self.path, client=self.name, sent=now, answered=now, outcome="acked", body=body)
-        op.start, op.next, op.closed = self.at, str(page.next), page.closed
-        self.at = op.next
-        self.done = page.closed
-        self.world.history.add(op)
-
-    def finish(self) -> None:
-        """It was given all the time it needs."""
-        if self.done:
-            return
-        self.done = True
-        now = self.world.now()
-        op = Op(kind="live", path=self.path, client=self.name, sent=now, answered=now, outcome="acked", last=True)
-        op.start = op.next = self.at
-        self.world.history.add(op)

@@ -72,6 +72,16 @@ class Faults:
             self._ends.remove(end)
             end()
 
+    def later(self, seconds: float, end: Callable[[], None]) -> None:
+        """Undo by and by."""
+        self._running.append(asyncio.ensure_future(self.lasts(seconds, end)))
+
+    def later_block(self, links: list[Link], seconds: float) -> None:
+        network = self.world.network
+        for link in links:
+            network.block(link, silent=self.silent)
+        self.later(seconds, lambda: [network.unblock(link, silent=self.silent) for link in links] and None)
+
     def long(self) -> float:
         return self.random.choice((0.3, 0.3, 1.0, 2.5, 4.0)) * self.random.uniform(0.5, 1.5)
 
@@ -80,11 +90,8 @@ class Faults:
         leader = self.world.leader
         return leader if leader is not None and self.random.random() < 0.5 else self.random.choice(self.world.nodes)
 
-    async def block(self, links: list[Link]) -> None:
-        network = self.world.network
-        for link in links:
-            network.block(link, silent=self.silent)
-        await self.lasts(self.long(), lambda: [network.unblock(link, silent=self.silent) for link in links] and None)
+    def block(self, links: list[Link]) -> None:
+        self.later_block(links, self.long())
 
     def others(self, node: Node) -> list[Node]:
         return [other for other in self.world.nodes if other is not node]
@@ -144,7 +151,7 @@ async def partition(faults: Faults) -> None:
     random, nodes = faults.random, faults.world.nodes
     side = {faults.node().name, *(node.name for node in nodes if random.random() < 0.3)}
     names = [node.name for node in nodes]
-    await faults.block([(a, b) for a in names for b in names if (a in side) != (b in side)])
+    faults.block([(a, b) for a in names for b in names if (a in side) != (b in side)])
 
 
 @fault(3)
@@ -154,14 +161,33 @@ async def one_way_partition(faults: Faults) -> None:
     links = [(node.name, other.name) for other in faults.others(node)]
     if faults.random.random() < 0.5:
         links = [(b, a) for a, b in links]
-    await faults.block(links if faults.random.random() < 0.6 else links[:1])
+    faults.block(links if faults.random.random() < 0.6 else links[:1])
+
+
+@fault(3)
+async def unlucky_leaders(faults: Faults) -> None:
+    """Those that are elected next are struck while they replicate what they found, and come back to stand again."""
+    random, world = faults.random, faults.world
+    for _ in range(random.randint(2, 5)):
+        await world.observer.next_leader()
+        await asyncio.sleep(random.choice((0.001, 0.01, 0.1)) * random.random())
+        node = world.leader
+        if node is None:
+            continue
+        if random.random() < 0.5:
+            world.end(node, power=random.random() < 0.5)
+            faults.later(random.uniform(0.05, 1.5), lambda node=node: world.start(node))  # type: ignore[misc]
+        else:
+            spared = random.choice([None, *faults.others(node)])
+            links = [(node.name, other.name) for other in faults.others(node) if other is not spared]
+            faults.later_block(links + [(b, a) for a, b in links], random.uniform(0.5, 3))
 
 
 @fault(2)
 async def pair_cut(faults: Faults) -> None:
     node = faults.node()
     other = faults.random.choice(faults.others(node))
-    await faults.block([(node.name, other.name), (other.name, node.name)])
+    faults.block([(node.name, other.name), (other.name, node.name)])
 
 
 @fault(2)
@@ -197,7 +223,7 @@ async def stalled_disk(faults: Faults) -> None:
     """Syncs do not end."""
     disk = faults.node().disk
     disk.stalled = True
-    await faults.lasts(faults.long(), lambda: setattr(disk, "stalled", False))
+    await faults.lasts(faults.random.choice((0.3, 1.5, 5.0)), lambda: setattr(disk, "stalled", False))
 
 
 @fault(2)

@@ -1,10 +1,12 @@
 """One node: its disk, its clocks, and one life of its process after the other, all of production code."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from durable_streams_cluster.errors import Unavailable
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
@@ -98,8 +100,9 @@ class Life:
 
     async def run(self) -> None:
         await self.driver.start()
-        await self.driver.is_served()
-        await self.jobs.run()
+        with contextlib.suppress(Unavailable):  # It failed already.
+            await self.driver.is_served()
+            await self.jobs.run()
 
     # ------------------------------------------------------------------------------------------------------ requests
 

@@ -1,5 +1,6 @@
 """What must hold between nodes whatever happens, watched write by write; and the marks of what was seen happen."""
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -60,6 +61,7 @@ class Observer:
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
         self._leaders: dict[Term, NodeId] = {}
+        self._next_leader: asyncio.Future[None] | None = None
         self.top = 0
         """The newest index that any node applied."""
 
@@ -127,6 +129,12 @@ class Observer:
 
     # ---------------------------------------------------------------------------------------------------------- events
 
+    async def next_leader(self) -> None:
+        """Return when a node is elected."""
+        if self._next_leader is None or self._next_leader.done():
+            self._next_leader = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._next_leader)
+
     def events(self, life: "Life", events: list[Event | SnapshotSent | SnapshotInstalled]) -> None:
         """What the Raft core tells."""
         name = life.node.name
@@ -136,6 +144,8 @@ class Observer:
                 case BecameLeader():
                     other = self._leaders.setdefault(event.term, name)
                     assert other == name, f"{name} and {other} both lead in term {event.term}"
+                    if self._next_leader is not None and not self._next_leader.done():
+                        self._next_leader.set_result(None)
                     if len(self._leaders) > 1:
                         self.marks["leader change"] += 1
                     self._is_complete(life)
