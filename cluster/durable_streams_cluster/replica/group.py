@@ -20,6 +20,7 @@ from durable_streams_cluster.raft import (
     SnapshotNeeded,
     SteppedDown,
 )
+from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.replica.applying import Applier
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
 from durable_streams_cluster.replica.cluster_time import ClusterTime, Now
@@ -154,9 +155,13 @@ class Group:
     # ------------------------------------------------------------------------------------------------------- events
 
     def successor(self) -> NodeId | None:
-        """To whom a leader hands over: the follower that is heard from and has most; None when it does not lead."""
+        """To whom a leader hands over: of the followers that take what they are sent, the one that has most.
+
+        None when it does not lead, or nothing is known to arrive anywhere: others end, too, or are cut off.
+        """
         followers = self.core.status().followers
-        return max(followers, key=lambda node: (followers[node].active, followers[node].match), default=None)
+        taking = [node for node, follower in followers.items() if follower.state is State.REPLICATE]
+        return max(taking, key=lambda node: (followers[node].active, followers[node].match), default=None)
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
@@ -176,13 +181,15 @@ class Group:
         """Another node sent something; the next turn sees to it."""
         self._inbox.append((sender, message))
 
-    def lost(self, peer: NodeId) -> None:
-        """What was sent to ``peer`` may be lost."""
+    def lost(self, peer: NodeId) -> bool:
+        """What was sent to ``peer`` may be lost; whether it was being handed over to."""
+        chosen = self.core.status().transferee == peer
         self.core.unreachable(peer)
         if self._sender.lost(peer):
             self.core.snapshot_sent(peer)
         if peer == self._followed[1]:
             self._followed, self._turned_away = (Term(0), None), True
+        return chosen
 
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
         """Queue a command; ``token`` comes back in ``Effects.completions`` or ``refusals``."""
