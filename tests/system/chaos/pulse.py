@@ -17,7 +17,7 @@ class Injection:
     kind: str
     targets: tuple[str, ...]
     at: float
-    """Seconds, as in the history."""
+    """Seconds, as in the history; of a power cut, when the power is back."""
     wall: str
     """The same for people who compare it with the nodes' logs (UTC)."""
     in_flight: int
@@ -97,6 +97,12 @@ class Pulse:
         self._last = now
         self._writable = asyncio.get_running_loop().create_future()
         return self._watched
+
+    def begin_again(self) -> None:
+        """What the fault does to appends counts from now on."""
+        assert self._watched is not None
+        self._watched.at = self._last = self.now()
+        self._gap = self._slowest = 0.0
 
     async def writable(self, limit: float) -> bool:
         """Wait until an append that was sent after the fault is acknowledged; False when that takes too long."""
