@@ -96,7 +96,7 @@ class Power(Disks):
     def cut(self, chance: random.Random) -> Loss:
         """Make each disk what a power cut leaves of it; no node may be running.
 
-        Now and then nothing is left of what was not synced: an append that was acknowledged too soon is on no disk then.
+        Now and then nothing is left of what was not synced: what was acknowledged too soon is on no disk then.
         """
         loss, weights = Loss(), chance.choice([LAWFUL, NOTHING])
         for disk in self.disks:
