@@ -32,7 +32,8 @@ class Kind:
 
 
 PARTITION: Final[Mapping[Inject, int]] = {
-    partitions.isolate_leader: 3,
+    partitions.isolate_leader: 2,
+    partitions.isolate_leader_for_long: 1,
     partitions.isolate_other: 2,
     partitions.deafen: 2,
     partitions.mute: 2,
@@ -45,6 +46,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "term-leader": Kind({processes.term_leader: 1}, 0.5, changes=1, calm=True),
     "partition": Kind(PARTITION, 5.0, Networks),
     "isolate-other": Kind({partitions.isolate_other: 1}, 2.0, Networks, changes=0),
+    "isolate-long": Kind({partitions.isolate_leader_for_long: 1}, 5.0, Networks),
     "cut-pair": Kind({partitions.cut_pair: 1}, 5.0, Networks, changes=1),
     "cut-pair-long": Kind({partitions.cut_pair_for_long: 1}, 5.0, Networks, changes=1),
     "loss": Kind({partitions.lose: 1}, 10.0, Networks),

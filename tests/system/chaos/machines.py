@@ -1,5 +1,6 @@
 """What disks, power and clocks may do."""
 
+import asyncio
 import errno
 import signal
 
@@ -62,7 +63,8 @@ async def cut_power(scene: Scene) -> None:
         node.signal(signal.SIGKILL)
     for node in nodes:
         await scene.ended(node, -signal.SIGKILL)
-    loss = scene.power.cut(scene.chance)
+    loss = await asyncio.to_thread(scene.power.cut, scene.chance)
+    scene.pulse.begin_again()  # the power is back: nobody could do anything before
     injection.note = f"{loss.dropped} of {loss.unsynced} unsynced bytes dropped"
     await scene.cluster.restart(*nodes)
     await scene.writable(injection)

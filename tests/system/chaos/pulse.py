@@ -24,8 +24,10 @@ class Injection:
     """Requests of writers at that moment."""
     rate: float
     """Acknowledged appends a second before it."""
+    since: float
+    """From when pauses count: after a power cut, that is when the power is back."""
     writable_ms: float | None = None
-    """From here until the first acknowledgement of an append that was sent after it."""
+    """From then until the first acknowledgement of an append that was sent later."""
     gap_ms: float = 0.0
     """The longest time without any acknowledgement from here on."""
     slowest_ms: float = 0.0
@@ -74,8 +76,8 @@ class Pulse:
         self._slowest = max(self._slowest, now - sent)
         self._last = now
         watched = self._watched
-        if watched is not None and watched.writable_ms is None and sent >= watched.at:
-            watched.writable_ms = (now - watched.at) * 1000
+        if watched is not None and watched.writable_ms is None and sent >= watched.since:
+            watched.writable_ms = (now - watched.since) * 1000
             if self._writable is not None and not self._writable.done():
                 self._writable.set_result(None)
         while self._waiting and self._waiting[0][0] <= self.acked:
@@ -91,12 +93,18 @@ class Pulse:
         """Note that a fault comes now."""
         now = self.now()
         wall = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, self.rate)
+        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, self.rate, now)
         self.injections.append(self._watched)
         self._gap = self._slowest = 0.0
         self._last = now
         self._writable = asyncio.get_running_loop().create_future()
         return self._watched
+
+    def begin_again(self) -> None:
+        """What the fault does to appends counts from now on."""
+        assert self._watched is not None
+        self._watched.since = self._last = self.now()
+        self._gap = self._slowest = 0.0
 
     async def writable(self, limit: float) -> bool:
         """Wait until an append that was sent after the fault is acknowledged; False when that takes too long."""
