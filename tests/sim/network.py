@@ -73,12 +73,14 @@ class Network:
                 self._dial((other, port.node))
 
     def leave(self, node: NodeId) -> None:
-        """A process is gone, and its connections with it."""
+        """A process is gone, and its connections with it; what it sent last may yet arrive."""
         port = self.ports.pop(node)
         port.open = False
         for other in self._nodes:
             if other != node:
                 self.break_off((other, node))
+                if self._random.random() < 0.5:
+                    self._epoch[(node, other)] = self._epoch.get((node, other), 0) + 1
 
     # ---------------------------------------------------------------------------------------------------------- faults
 
