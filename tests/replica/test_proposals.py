@@ -50,3 +50,24 @@ def test_a_late_refusal_counts_only_what_still_waits() -> None:
     assert proposals.applied(4) is not None
     proposals.give_again([4])
     assert given(proposals) == []
+
+
+def test_what_a_leader_refused_at_once_is_certainly_not_stored() -> None:
+    proposals = some(3)
+    assert given(proposals) == [1, 2, 3]
+    assert [own.token for own in proposals.refused([1, 3])] == [1, 3]
+    assert len(proposals) == 1
+
+
+def test_what_was_given_before_is_not_called_refused() -> None:
+    """The last leader put it into its log, and this one has it from there: told "nothing was stored", the client sent
+    it once more, and it was stored twice."""
+    proposals = some(3)
+    assert given(proposals) == [1, 2, 3]
+    proposals.give_all_again()
+    assert given(proposals) == [1, 2, 3]
+    proposals.add(Delete("path 4"), 4, 100, now_ms=4)
+    assert given(proposals) == [4]
+    assert [own.token for own in proposals.refused([2, 4])] == [4]
+    assert given(proposals) == [2, 3], "it waits on"
+    assert proposals.give_up(before_ms=9) == ([], [1, 2, 3])

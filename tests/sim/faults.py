@@ -82,6 +82,10 @@ class Faults:
             network.block(link, silent=self.silent)
         self.later(seconds, lambda: [network.unblock(link, silent=self.silent) for link in links] and None)
 
+    def cut_off(self, node: Node, others: list[Node], seconds: float) -> None:
+        links = [(node.name, other.name) for other in others]
+        self.later_block(links + [(b, a) for a, b in links], seconds)
+
     def long(self) -> float:
         return self.random.choice((0.3, 0.3, 1.0, 2.5, 4.0)) * self.random.uniform(0.5, 1.5)
 
@@ -164,23 +168,29 @@ async def one_way_partition(faults: Faults) -> None:
     faults.block(links if faults.random.random() < 0.6 else links[:1])
 
 
-@fault(3)
+@fault(4)
 async def unlucky_leaders(faults: Faults) -> None:
     """Those that are elected next are struck while they replicate what they found, and come back to stand again."""
     random, world = faults.random, faults.world
-    for _ in range(random.randint(2, 5)):
+    for _ in range(random.randint(2, 6)):
         await world.observer.next_leader()
-        await asyncio.sleep(random.choice((0.001, 0.01, 0.1)) * random.random())
         node = world.leader
         if node is None:
             continue
         if random.random() < 0.5:
-            world.end(node, power=random.random() < 0.5)
-            faults.later(random.uniform(0.05, 1.5), lambda node=node: world.start(node))  # type: ignore[misc]
+            await asyncio.sleep(random.choice((0.001, 0.01, 0.1)) * random.random())
         else:
-            spared = random.choice([None, *faults.others(node)])
-            links = [(node.name, other.name) for other in faults.others(node) if other is not spared]
-            faults.later_block(links + [(b, a) for a, b in links], random.uniform(0.5, 3))
+            await world.observer.next_apply(node.name)
+        away_s = random.choice((random.uniform(0.05, 1.5), random.uniform(2.0, 4.5)))
+        match random.randrange(4):
+            case 0:
+                world.end(node, power=random.random() < 0.5)
+                faults.later(away_s, lambda node=node: world.start(node))  # type: ignore[misc]
+            case 1:
+                spared = random.choice(faults.others(node))
+                faults.cut_off(node, [other for other in faults.others(node) if other is not spared], away_s)
+            case _:
+                faults.cut_off(node, faults.others(node), away_s)
 
 
 @fault(2)

@@ -1,14 +1,19 @@
 """Links between nodes, one each way: they delay, and what else a seed lets them do."""
 
+import typing
 from collections.abc import Callable
 from random import Random
 from zlib import crc32
 
-from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.ids import GroupId, NodeId
+from durable_streams_cluster.raft import Message
+from durable_streams_cluster.replica.exchange import Addressed
+from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.outbox import Kind
 from tests.sim.loop import VirtualLoop, context_of
 
 Link = tuple[NodeId, NodeId]
+RAFT = typing.get_args(Message)
 NOTICED_S = (1.0, 2.5)
 """After so long a connection without a sign of life is given up, and both ends are told."""
 
@@ -68,12 +73,14 @@ class Network:
                 self._dial((other, port.node))
 
     def leave(self, node: NodeId) -> None:
-        """A process is gone, and its connections with it."""
+        """A process is gone, and its connections with it; what it sent last may yet arrive."""
         port = self.ports.pop(node)
         port.open = False
         for other in self._nodes:
             if other != node:
                 self.break_off((other, node))
+                if self._random.random() < 0.5:
+                    self._epoch[(node, other)] = self._epoch.get((node, other), 0) + 1
 
     # ---------------------------------------------------------------------------------------------------------- faults
 
@@ -140,9 +147,16 @@ class Network:
             return True
         self._carry(link, there, payload, kind)
         if weather.doubles and random.random() < weather.doubles:
-            self.counts["doubled"] += 1
-            self._carry(link, there, payload, kind)
+            self._double(link, there, payload)
         return True
+
+    def _double(self, link: Link, there: Port, payload: bytes) -> None:
+        """What Raft's own messages say may be said twice; the other ones count on a transport that does not."""
+        raft = [message for message in wire.unpack(payload).messages if isinstance(message, RAFT)]
+        for to, kind, again in wire.pack(Addressed(link[1], GroupId(1), message) for message in raft):
+            assert to == link[1]
+            self.counts["doubled"] += 1
+            self._carry(link, there, again, kind)
 
     def _carry(self, link: Link, there: Port, payload: bytes, kind: Kind) -> None:
         weather = self.weather

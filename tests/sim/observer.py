@@ -1,6 +1,7 @@
 """What must hold between nodes whatever happens, watched write by write; and the marks of what was seen happen."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -61,7 +62,8 @@ class Observer:
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
         self._leaders: dict[Term, NodeId] = {}
-        self._next_leader: asyncio.Future[None] | None = None
+        self._waits: dict[NodeId | None, asyncio.Future[None]] = {}
+        """For a node to apply something; None: for one to be elected."""
         self.top = 0
         """The newest index that any node applied."""
 
@@ -86,6 +88,7 @@ class Observer:
         for index in range(before + 1, seen.applied + 1):
             self._applies(node.name, index, seen.log.get(index) or seen.dropped.get(index))
         if seen.applied != before or seen.epoch != epoch:
+            self._happened(node.name)
             known_sum = self._sums.setdefault(seen.applied, seen.sum)
             assert known_sum == seen.sum, f"{node.name} did something else than others up to entry {seen.applied}"
 
@@ -131,9 +134,23 @@ class Observer:
 
     async def next_leader(self) -> None:
         """Return when a node is elected."""
-        if self._next_leader is None or self._next_leader.done():
-            self._next_leader = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._next_leader)
+        await self._wait(None)
+
+    async def next_apply(self, node: NodeId) -> None:
+        """Return when ``node`` has applied something more; or after a while."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wait(node), 1.0)
+
+    async def _wait(self, key: NodeId | None) -> None:
+        waits = self._waits.get(key)
+        if waits is None or waits.done():
+            waits = self._waits[key] = asyncio.get_running_loop().create_future()
+        await asyncio.shield(waits)
+
+    def _happened(self, key: NodeId | None) -> None:
+        waits = self._waits.pop(key, None)
+        if waits is not None and not waits.done():
+            waits.set_result(None)
 
     def events(self, life: "Life", events: list[Event | SnapshotSent | SnapshotInstalled]) -> None:
         """What the Raft core tells."""
@@ -144,8 +161,7 @@ class Observer:
                 case BecameLeader():
                     other = self._leaders.setdefault(event.term, name)
                     assert other == name, f"{name} and {other} both lead in term {event.term}"
-                    if self._next_leader is not None and not self._next_leader.done():
-                        self._next_leader.set_result(None)
+                    self._happened(None)
                     if len(self._leaders) > 1:
                         self.marks["leader change"] += 1
                     self._is_complete(life)

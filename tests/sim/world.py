@@ -12,7 +12,7 @@ from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Membership, Role, Settings
-from durable_streams_cluster.replica import compaction, snapshots
+from durable_streams_cluster.replica import compaction, lead, snapshots
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_installs
 from durable_streams_cluster.storage.kv import Family
@@ -35,6 +35,7 @@ WRITABLE_S = 12.0
 """After everything was healed, each node takes writes within so long."""
 EQUAL_S = 10.0
 BOUNDS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
+    (lead, "MAX_INFLIGHT_BYTES", (6_000, 1 << 26, 1 << 26)),
     (compaction, "KEPT_LOG_BYTES", (1_500, 6_000, 30_000, 1 << 24)),
     (compaction, "HELD_LOG_BYTES", (10_000, 1 << 24)),
     (snapshots, "CHUNK_PAIRS", (3, 30, 250)),

@@ -111,7 +111,7 @@ class Group:
         self._followed: tuple[Term, NodeId | None] = (Term(0), None)
         """The term and the leader that what is open was given to."""
         self._turned_away = False
-        """The node that is taken for the leader says that it is not: nothing is given to it until the next tick."""
+        """The node that is taken for the leader gave something back: nothing is given to it until the next tick."""
         self._quiet_ticks = 0
         """Since the write or the read that has waited longest was answered, or all were given to a leader."""
         self._oldest = (0, 0)
@@ -296,6 +296,7 @@ class Group:
                     self._own.give_again(sequences)
                 else:
                     effects.refusals += [(own.token, reason) for own in self._own.refused(sequences)]
+                    self._turned_away |= self._own.waits  # with what it refused: not at once again
             case AskRead(number, renewed, seen):
                 if self.core.role is Role.LEADER and not renewed and not seen:
                     self.answer_read(sender, number)

@@ -1,7 +1,7 @@
 """The writes that came in at this node: numbered, and given to leader after leader until they are seen in the log."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -18,8 +18,8 @@ class Own(msgspec.Struct):
     size: int
     """Bytes in an entry, at most."""
     since_ms: int
-    sent: bool = False
-    """A leader may have it: whether it is in the log is not known."""
+    given: int = 0
+    """How often a leader was given it; from the first time on it may be in a log."""
 
 
 class Proposals:
@@ -52,7 +52,7 @@ class Proposals:
                 size += own.size
                 if taken and size > max_bytes:
                     break
-                own.sent = True
+                own.given += 1
                 taken.append(own)
             self._unsent.popleft()
         return taken
@@ -91,12 +91,16 @@ class Proposals:
         applied = [number for number in self._open if not sessions.is_new(self.incarnation, number)]
         return [self._open.pop(number) for number in applied]
 
-    def refused(self, sequences: Iterable[int]) -> Iterator[Own]:
-        """These were not proposed, and are not proposed again."""
-        for sequence in sequences:
-            own = self._open.pop(sequence, None)
-            if own is not None:
-                yield own
+    def refused(self, sequences: Collection[int]) -> list[Own]:
+        """A leader did not take these. One that was given before may be in a log since then: it is given again.
+
+        Returns:
+            Those that are certainly in no log, and are not given again.
+
+        """
+        own = [self._open[each] for each in sequences if each in self._open]
+        self.give_again(each.proposal.origin.sequence for each in own if each.given > 1)
+        return [self._open.pop(each.proposal.origin.sequence) for each in own if each.given <= 1]
 
     def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
         """Forget those that have waited since before ``before_ms``.
@@ -111,7 +115,7 @@ class Proposals:
                 break  # They came in in this order.
             old.append(sequence)
         given_up = [self._open.pop(sequence) for sequence in old]
-        return [own.token for own in given_up if not own.sent], [own.token for own in given_up if own.sent]
+        return [own.token for own in given_up if not own.given], [own.token for own in given_up if own.given]
 
 
 def size_of(command: Command) -> int:
