@@ -53,7 +53,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "slow-sync": Kind({machines.slow_sync_leader: 2, machines.slow_sync_other: 1}, 10.0, Disks),
     "failing-sync": Kind({machines.fail_sync_leader: 2, machines.fail_sync_other: 1}, 5.0, Disks),
     "power": Kind({machines.cut_power: 1}, 30.0, Power),
-    "clock": Kind({machines.jump_clock: 1}, 5.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
+    "clock": Kind({machines.jump_clock: 1}, 2.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
 }
 ALL: Final = ("kill", "pause", "term", "partition", "cut-pair", "loss", "slow-sync", "failing-sync", "power", "clock")
 """Without those that only repeat a part of another."""
