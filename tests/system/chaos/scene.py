@@ -66,8 +66,8 @@ class Scene:
             raise AssertionError(f"{injection.kind} of {injection.targets}: no append within {WRITABLE_LIMIT:g} s")
 
     async def calm(self, injection: Injection, *, settle: bool = True) -> None:
-        """All is as before: somebody leads, and appends go on; then the next fault may come."""
-        await self.cluster.leader()
+        """All is as before: all follow one leader, and appends go on; then the next fault may come."""
+        await self.cluster.agree()
         for _ in range(TRIES):
             self.pulse.measure()
             await self.pulse.more(CALM)
