@@ -27,7 +27,7 @@ def test_a_cluster_keeps_what_it_promised(name: str, tmp_path: Path, capsys: pyt
     times = 2 if name in TWICE else 1
     verdict = asyncio.run(run(name, kind, 3, tmp_path, SEED, times=times, say=said.append))
     with capsys.disabled():
-        print("", f"CHAOS_SEED={SEED} {name}", *said, verdict, sep="\n", flush=True)
+        print("", f"CHAOS_SEED={SEED} {name}", *said, verdict, *verdict.late, sep="\n", flush=True)
     wrong = [*verdict.wrong, *verdict.other]
     assert not wrong, "\n".join([f"CHAOS_SEED={SEED}", *wrong[:50]])
     assert len(verdict.injections) == times
