@@ -79,14 +79,20 @@ async def run(
     *,
     seconds: float = 0.0,
     times: int = 0,
+    hurry: bool = False,
     say: Callable[[str], None] = print,
 ) -> Verdict:
-    """Inject a kind for so many seconds, or so many times; the history goes to ``folder``."""
+    """Inject a kind for so many seconds, or so many times; the history goes to ``folder``.
+
+    ``hurry``: a fault waits for less calm, and for no rate.
+    """
     chance = random.Random(f"{seed}/{name}/{nodes}")
     pulse = Pulse()
     world = kind.world(folder, nodes)
     cluster = Cluster(world.nodes, pulse.now)
     scene = Scene(cluster, pulse, chance, world)
+    if hurry:
+        scene.calm_appends, scene.tries = CALM // 4, 1
     stopped = asyncio.Event()
     other: list[str] = []
     load: Load | None = None
@@ -96,9 +102,9 @@ async def run(
         load = Load(cluster.nodes, pulse, seed)
         watching = asyncio.create_task(cluster.watch(stopped))
         await load.begin(kind.headers)
-        await pulse.more(CALM)
+        await pulse.more(scene.calm_appends)
         pulse.measure()
-        await pulse.more(CALM)
+        await pulse.more(scene.calm_appends)
         await _inject(kind, scene, load, seconds, times, say)
         await load.finish()
         stopped.set()

@@ -26,6 +26,8 @@ class Scene:
     pulse: Pulse
     chance: random.Random
     world: World
+    calm_appends: int = CALM
+    tries: int = TRIES
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What contradicts, beside what the checker finds."""
 
@@ -68,9 +70,9 @@ class Scene:
     async def calm(self, injection: Injection, *, settle: bool = True) -> None:
         """All is as before: all follow one leader, and appends go on; then the next fault may come."""
         await self.cluster.agree()
-        for _ in range(TRIES):
+        for _ in range(self.tries):
             self.pulse.measure()
-            await self.pulse.more(CALM)
+            await self.pulse.more(self.calm_appends)
             if self.pulse.rate >= RATE:
                 break
         if settle:
