@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ def main() -> int:
         parser.error(f"no kind is named {', '.join(unknown)}; there are: {', '.join(KINDS)}")
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"--kind {','.join(chosen)} --nodes {options.nodes} --seed {options.seed} --folder {folder}", flush=True)
+    # Ended from outside, it leaves no process and no network behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     verdicts: list[Verdict] = []
     reasons = {name: KINDS[name].world.missing() for name in chosen}
     for name in (each for each in chosen if not reasons[each]):
