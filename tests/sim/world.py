@@ -197,11 +197,13 @@ class World:
             self.start(node)
 
     async def _create_all(self) -> None:
-        client = self.clients[0]
-        for path in (*PLAIN, *AGAIN, *WINDOWS, *CLOSING):
+        async def create(path: str) -> None:
             op = client.op("create", path, ttl_s=WINDOWS.get(path))
             command = Create(path, TEXT, WINDOWS.get(path), None, False, b"", None)
-            await client.do(op, lambda streams, command=command: streams.create(command), retried=True)
+            await client.do(op, lambda streams: streams.create(command), retried=True)
+
+        client = self.clients[0]
+        await asyncio.gather(*map(create, (*PLAIN, *AGAIN, *WINDOWS, *CLOSING)))
 
     async def _writable(self) -> None:
         """Every node takes a write within a bound."""
