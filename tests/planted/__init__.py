@@ -1,13 +1,16 @@
 """Bugs that are planted into a copy of the source, and must be found: what a harness is worth is what it catches.
 
-Each ``*.patch`` begins with what is wrong and why it is dangerous. One that no longer applies is to be made anew from
-the code as it is now, with the same bug in it: see ``plant``.
+Those in ``node`` are attacked by power cuts of a real process (``tests.system.power``), those in ``cluster`` by the
+simulation (``tests.sim``). Each ``*.patch`` begins with what is wrong and why it is dangerous. One that no longer
+applies is to be made anew from the code as it is now, with the same bug in it: see ``plant``.
 """
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,7 +19,8 @@ from tests.server import ROOT
 from tests.system.power.lives import attack
 
 HERE: Final = Path(__file__).parent
-PATCHES: Final = tuple(sorted(each.stem for each in HERE.glob("*.patch")))
+NODE: Final = tuple(sorted(each.stem for each in (HERE / "node").glob("*.patch")))
+CLUSTER: Final = tuple(sorted(each.stem for each in (HERE / "cluster").glob("*.patch")))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,12 +28,18 @@ class Catch:
     """How a bug was found; ``what`` is empty when it was not."""
 
     rounds: int
+    """Or seeds."""
     what: str
+
+
+def patch(name: str) -> Path:
+    """Where it is."""
+    return HERE / ("node" if name in NODE else "cluster") / f"{name}.patch"
 
 
 def story(name: str) -> str:
     """What is wrong, in words."""
-    return (HERE / f"{name}.patch").read_text().partition("\ndiff --git")[0].strip()
+    return patch(name).read_text().partition("\ndiff --git")[0].strip()
 
 
 def plant(name: str, into: Path) -> Path:
@@ -41,16 +51,35 @@ def plant(name: str, into: Path) -> Path:
         shutil.copytree(ROOT / part, into / part, ignore=shutil.ignore_patterns("__pycache__"))
     # Not inside of a repository, where git would look for the files of that one.
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(into.parent)}
-    command = ["git", "apply", "-C1", str(HERE / f"{name}.patch")]
+    command = ["git", "apply", "-C1", str(patch(name))]
     done = subprocess.run(command, cwd=into, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{name}.patch no longer applies: {done.stderr}"
     return into
 
 
 def catch(name: str, folder: Path, seed: str, limit: int, say: Callable[[str], None] = print) -> Catch:
-    """Attack a node with this bug, at most so many rounds."""
+    """Attack what has this bug: so many rounds, or seeds from a number on that ``seed`` gives, at most."""
     sources = plant(name, folder / "source")
-    figures = attack(limit, f"{seed}/{name}", folder, sources=sources, say=say)
+    found = _simulate(sources, int(seed, 16), limit) if name in CLUSTER else _cut(name, sources, seed, limit, say)
     shutil.rmtree(folder)
-    what = figures.wrong[0].replace(str(folder), "") if figures.wrong else ""
-    return Catch(sum(figures.kills.values()), what)
+    return dataclasses.replace(found, what=found.what.replace(str(folder), ""))
+
+
+def _cut(name: str, sources: Path, seed: str, limit: int, say: Callable[[str], None]) -> Catch:
+    figures = attack(limit, f"{seed}/{name}", sources.parent, sources=sources, say=say)
+    return Catch(sum(figures.kills.values()), figures.wrong[0] if figures.wrong else "")
+
+
+def _simulate(sources: Path, first: int, limit: int) -> Catch:
+    paths = [str(sources / part) for part in ("cluster", "client", "proto")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sim", "--seeds", str(limit), "--from", str(first), "--first-failure"],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    tried = re.search(r"^(\d+) seeds, ", done.stdout, re.MULTILINE)
+    wrong = re.search(r"^seed \d+: \d+ violations.*\n  (.*)", done.stdout, re.MULTILINE)
+    if wrong is None and done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [done.stdout[-300:]]
+        assert last[0].startswith("AssertionError"), f"the simulation does not run: {done.stderr}"
+        return Catch(limit, last[0])
+    return Catch(int(tried.group(1)) if tried else limit, wrong.group(1) if wrong else "")

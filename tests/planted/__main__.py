@@ -7,25 +7,25 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.planted import PATCHES, catch
+from tests.planted import CLUSTER, NODE, catch
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.planted", description=__doc__)
-    parser.add_argument("bugs", nargs="*", metavar="BUG", choices=[[], *PATCHES], default=[])
-    parser.add_argument("--rounds", type=int, default=100, help="at most so many for each (default %(default)s)")
+    parser.add_argument("bugs", nargs="*", metavar="BUG", choices=[[], *CLUSTER, *NODE], default=[])
+    parser.add_argument("--rounds", type=int, default=200, help="or seeds, at most (default %(default)s)")
     parser.add_argument("--seed", default=secrets.token_hex(4))
     options = parser.parse_args()
     print(f"--rounds {options.rounds} --seed {options.seed}", flush=True)
     rows, missed = [], 0
     with tempfile.TemporaryDirectory(prefix="planted-") as place:
-        for bug in options.bugs or PATCHES:
+        for bug in options.bugs or (*CLUSTER, *NODE):
             began = time.monotonic()
             caught = catch(bug, Path(place) / bug, options.seed, options.rounds, say=lambda _: None)
             missed += not caught.what
             rows.append((bug, caught, time.monotonic() - began))
             print(f"{bug}: {caught.what or 'MISSED'}\n", flush=True)
-    print("| bug | rounds | seconds | caught by |\n|---|---|---|---|")
+    print("| bug | rounds or seeds | seconds | caught by |\n|---|---|---|---|")
     for bug, caught, seconds in rows:
         shown = " ".join(caught.what.split())[:100] or "nothing"
         print(f"| {bug.replace('_', ' ')} | {caught.rounds} | {seconds:.0f} | {shown} |")

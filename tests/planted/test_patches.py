@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted import PATCHES, plant, story
+from tests.planted import CLUSTER, NODE, plant, story
 from tests.server import ROOT
 
 
-@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("name", [*NODE, *CLUSTER])
 def test_it_applies_and_compiles(tmp_path: Path, name: str) -> None:
     sources = plant(name, tmp_path / "source")
     changed = [

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from durable_streams_cluster.ids import Index, Term
 from durable_streams_cluster.raft.messages import EntryId
-from durable_streams_cluster.raft.progress import Progress, State
+from durable_streams_cluster.raft.progress import LONE_BYTES, Progress, State
 
 
 def made(next_index: int = 11, *, messages: int = 3, size: int = 100) -> Progress:
@@ -82,6 +82,20 @@ def test_the_window_has_a_limit_in_bytes_that_the_last_message_may_pass() -> Non
     assert progress.paused
     progress.acked(Index(11))
     assert progress.paused
+    progress.acked(Index(12))
+    assert not progress.paused
+
+
+def test_a_large_message_travels_alone() -> None:
+    """It has a stream of its own: what overtakes it is refused by the follower, and all is sent again."""
+    progress = replicating(messages=10, size=10 * LONE_BYTES)
+    assert not progress.must_wait_alone(LONE_BYTES + 1), "nothing is under way"
+    send(progress, 1)
+    assert progress.must_wait_alone(LONE_BYTES + 1)
+    assert not progress.must_wait_alone(LONE_BYTES)
+    progress.acked(Index(11))
+    send(progress, 1, LONE_BYTES + 1)
+    assert progress.paused, "nothing follows it"
     progress.acked(Index(12))
     assert not progress.paused
 

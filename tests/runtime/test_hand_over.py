@@ -35,8 +35,17 @@ class Followers:
     def __init__(self) -> None:
         self.driver: Driver | None = None
         self.told: list[NodeId] = []
+        self.gone: set[NodeId] = set()
+
+    def leave(self, node: NodeId) -> None:
+        """The process ends, and with it the connection."""
+        assert self.driver is not None
+        self.gone.add(node)
+        self.driver.lost(node)
 
     def send(self, to: NodeId, payload: bytes, kind: Kind) -> bool:
+        if to in self.gone:
+            return False
         for message in wire.unpack(payload).messages:
             answer = self._answer(to, message)
             if answer is not None:
@@ -102,6 +111,68 @@ def test_it_gives_up_in_bounded_time() -> None:
         assert asyncio.get_running_loop().time() - began <= HAND_OVERS * HAND_OVER_S + 0.1
         assert driver.replica.group.core.role is Role.LEADER
         assert followers.told
+        driver.close()
+
+    simulate(main)
+
+
+def test_it_hands_over_to_nobody_who_is_gone() -> None:
+    async def main() -> None:
+        driver, followers = await leading()
+        followers.leave(NEXT)
+        handing = asyncio.ensure_future(driver.hand_over())
+        await settle()
+        assert set(followers.told) == {OTHER}
+        handing.cancel()
+        driver.close()
+
+    simulate(main)
+
+
+def test_who_goes_while_being_told_is_not_waited_for() -> None:
+    async def main() -> None:
+        driver, followers = await leading()
+        handing = asyncio.ensure_future(driver.hand_over())
+        await settle()
+        (first,) = set(followers.told)
+        followers.leave(first)
+        await settle()
+        assert set(followers.told) == {NEXT, OTHER}
+        handing.cancel()
+        driver.close()
+
+    simulate(main)
+
+
+def test_others_may_go_meanwhile() -> None:
+    async def main() -> None:
+        driver, followers = await leading()
+        handing = asyncio.ensure_future(driver.hand_over())
+        await settle()
+        (first,) = set(followers.told)
+        (other,) = {NEXT, OTHER} - {first}
+        for _ in range(HAND_OVERS):
+            followers.leave(other)
+            await settle()
+        assert not handing.done(), "the one that was told may yet lead"
+        handing.cancel()
+        driver.close()
+
+    simulate(main)
+
+
+def test_when_all_go_it_waits_for_none() -> None:
+    """As when the machines of a cluster are shut down together."""
+
+    async def main() -> None:
+        driver, followers = await leading()
+        began = asyncio.get_running_loop().time()
+        handing = asyncio.ensure_future(driver.hand_over())
+        await settle()
+        followers.leave(NEXT)
+        followers.leave(OTHER)
+        await handing
+        assert asyncio.get_running_loop().time() - began < HAND_OVER_S / 2
         driver.close()
 
     simulate(main)

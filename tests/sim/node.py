@@ -78,7 +78,7 @@ class Life:
         self.app = GatewayApp(self.streams, LIMITS, clock, Random(1), self.metrics)
         self.jobs = Jobs(self.driver, self.streams, clock, self.metrics)
         self._turn, self.replica.turn = self.replica.turn, self._watched_turn  # type: ignore[method-assign]
-        sessions = self.replica.group._sessions
+        sessions = self.replica.group._applier.sessions
         self._is_new, sessions.is_new = sessions.is_new, self._watched_is_new  # type: ignore[method-assign]
 
     def _watched_turn(self, now: Now, *, propose: bool = True) -> Effects:

@@ -262,6 +262,8 @@ class RaftCore:
 
     def unreachable(self, node: NodeId) -> None:
         """What was sent to ``node`` was lost: nothing is taken to arrive until it answers."""
+        if node == self._state.leader:
+            self._state.doubt_leader()
         progress = self._state.progress.get(node)
         if progress is not None and progress.state is State.REPLICATE:
             progress.probe(Index(progress.match + 1))

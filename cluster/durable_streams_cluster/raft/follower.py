@@ -20,7 +20,7 @@ def hear(state: RaftState, leader: NodeId) -> None:
     if state.role is not Role.FOLLOWER:
         state.become_follower(state.term, leader, "")
     state.know_leader(leader)
-    state.elapsed = 0
+    state.hear_leader()
 
 
 def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:

@@ -91,6 +91,8 @@ def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     if not entries and told and progress.state is State.REPLICATE and not progress.nudge:
         return False
     size = sum(len(entry.data) for entry in entries)
+    if progress.must_wait_alone(size):
+        return False
     message = AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed)
     state.send(peer, message)
     progress.sent(entries[-1].index if entries else previous, size, log.committed)

@@ -4,7 +4,11 @@ from collections import deque
 from enum import Enum
 
 from durable_streams_cluster.ids import Index
+from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.raft.messages import EntryId
+
+LONE_BYTES = MIB
+"""A larger message is one large entry, and travels on a stream of its own."""
 
 
 class State(Enum):
@@ -57,9 +61,18 @@ class Progress:
             case State.PROBE:
                 return self.probe_sent
             case State.REPLICATE:
-                return len(self._inflight) >= self._max_messages or self._inflight_bytes >= self._max_bytes
+                full = len(self._inflight) >= self._max_messages or self._inflight_bytes >= self._max_bytes
+                return full or (bool(self._inflight) and self._inflight[-1][1] > LONE_BYTES)
             case State.SNAPSHOT:
                 return True
+
+    def must_wait_alone(self, size: int) -> bool:
+        """Whether a message of ``size`` bytes may not be sent before what is under way arrived; nothing follows it.
+
+        A large one travels on a stream of its own. If others overtook it, or it them, the follower would refuse what
+        comes first for want of the entry before, and all would be sent again, the large one, too.
+        """
+        return size > LONE_BYTES and bool(self._inflight)
 
     def sent(self, last: Index, size: int, commit: Index) -> None:
         """A message with entries up to ``last`` (none: one less than ``next``) of ``size`` bytes was sent."""

@@ -74,6 +74,8 @@ class RaftState:
         """Ticks since the leader was heard from, an election began, or a leader counted its quorum."""
         self.timeout = self.new_timeout()
         self.votes: dict[NodeId, bool] = {}
+        self.doubted = False
+        """The connection to the leader broke, and nothing was heard from it since."""
         # A leader's.
         self.progress: dict[NodeId, Progress] = {}
         self.reads = ReadQueue()
@@ -108,7 +110,9 @@ class RaftState:
     @property
     def hears_leader(self) -> bool:
         """Whether there is a leader, as of the shortest time in which anybody could think otherwise."""
-        return self.leader is not None and (self.role is Role.LEADER or self.elapsed < self.settings.election_ticks)
+        if self.leader is None or self.role is Role.LEADER:
+            return self.leader is not None
+        return self.elapsed < self.settings.election_ticks and not self.doubted
 
     def send(self, to: NodeId, message: Message) -> None:
         """Send at any time: nothing that is not durable yet is told."""
@@ -122,6 +126,24 @@ class RaftState:
         """Ticks of the next election timeout: by chance, so that two seldom stand at once (thesis 3.4)."""
         return self.settings.election_ticks + self._random(self.settings.election_ticks)
 
+    def doubt_leader(self) -> None:
+        """The connection to the leader broke. One that lives is heard again with its next heartbeat.
+
+        If not, this node asks around without waiting for the whole timeout, and says "yes" to who asks: the process is
+        gone. Only a majority that has lost its connections, too, elects another; who is cut off alone asks in vain.
+        """
+        if self.role is Role.FOLLOWER and self.leader is not None and not self.doubted:
+            self.doubted = True
+            spread = self._random(self.settings.election_ticks // 3)
+            self.timeout = min(self.timeout, self.elapsed + self.settings.heartbeat_ticks + 1 + spread)
+
+    def hear_leader(self) -> None:
+        """A sign of life."""
+        self.elapsed = 0
+        if self.doubted:
+            self.doubted = False
+            self.timeout = self.new_timeout()
+
     def become_follower(self, term: Term, leader: NodeId | None, reason: str) -> None:
         """Follow in ``term``, under ``leader`` if it is known."""
         assert term >= self.term
@@ -134,12 +156,14 @@ class RaftState:
             self.hard_state = HardState(term)
         self.role = Role.FOLLOWER
         self.votes = {}
+        self.doubted = False
         self.elapsed = 0
         self.timeout = self.new_timeout()
         self.know_leader(leader)
 
     def know_leader(self, leader: NodeId | None) -> None:
         """``leader`` leads in this term, or nobody that is known."""
+        self.doubted = self.doubted and leader == self.leader
         if leader != self.leader or (leader is not None and self._led_in != self.term):
             self.leader, self._led_in = leader, self.term
             self.events.append(LeaderChanged(leader, self.term))

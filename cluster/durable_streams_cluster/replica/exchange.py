@@ -6,6 +6,7 @@ import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import EntryId, Message
+from durable_streams_cluster.replica.divergence import Hashed
 from durable_streams_cluster.storage.codecs import Proposal
 from durable_streams_cluster.storage.export import Pair
 
@@ -72,7 +73,15 @@ class ChunkTaken(msgspec.Struct, frozen=True, array_like=True, tag=25):
     number: int
 
 
-PeerMessage = Message | Forward | Refused | AskRead | ReadAnswer | SnapshotChunk | ChunkTaken
+class StateHash(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """What the commands of some entries did at the leader (``divergence``)."""
+
+    build: str
+    """Another one may encode it in another way: then it is not compared."""
+    hashed: Hashed
+
+
+PeerMessage = Message | Forward | Refused | AskRead | ReadAnswer | SnapshotChunk | ChunkTaken | StateHash
 
 
 class Addressed(msgspec.Struct, frozen=True):

@@ -4,14 +4,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES
 from durable_streams_cluster.raft import (
-    FEATURE_LEVEL,
     Entry,
     EntryId,
-    EntryKind,
     InstallSnapshot,
     Membership,
     Outgoing,
@@ -23,6 +20,8 @@ from durable_streams_cluster.raft import (
     SnapshotNeeded,
     SteppedDown,
 )
+from durable_streams_cluster.raft.progress import State
+from durable_streams_cluster.replica.applying import Applier
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
 from durable_streams_cluster.replica.cluster_time import ClusterTime, Now
 from durable_streams_cluster.replica.compaction import KeptLog
@@ -37,17 +36,15 @@ from durable_streams_cluster.replica.exchange import (
     Reason,
     Refused,
     SnapshotChunk,
+    StateHash,
 )
 from durable_streams_cluster.replica.lead import Lead
 from durable_streams_cluster.replica.proposals import Proposals, size_of
-from durable_streams_cluster.replica.sessions import Sessions
 from durable_streams_cluster.replica.snapshots import Arrived, Receiver, Sender, SnapshotInstalled
-from durable_streams_cluster.storage.codecs import Proposal, decode_proposals
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
-from durable_streams_cluster.streams import machine
-from durable_streams_cluster.streams.commands import Command, Stamp
+from durable_streams_cluster.streams.commands import Command
 
 GIVE_AGAIN_TICKS = 60
 """If what has waited longest here is not answered for so long, all that waits is given to the leader once more.
@@ -65,6 +62,8 @@ class Place(NamedTuple):
     membership: Membership
     incarnation: int
     """Names this life of this node: no other life of any node has it."""
+    build: str = ""
+    """The version of the program."""
 
 
 class _Remote(NamedTuple):
@@ -104,8 +103,8 @@ class Group:
         )
         self.time = ClusterTime(applied.cluster_ms, now)
         self.lead = Lead(self.core, self.log, self.time)
-        self._sessions = Sessions(self.store.sessions())
         self._own = Proposals(place.incarnation)
+        self._applier = Applier(self.store, self._own)
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
@@ -116,7 +115,7 @@ class Group:
         self._quiet_ticks = 0
         """Since the write or the read that has waited longest was answered, or all were given to a leader."""
         self._oldest = (0, 0)
-        self.leaderless_ticks = VERY_LONG
+        self.leaderless_ticks = 0 if self.alone else VERY_LONG
         """For how long no leader is known here."""
         self._stamp_asked = False
         self._inbox: list[tuple[NodeId, PeerMessage]] = []
@@ -156,9 +155,13 @@ class Group:
     # ------------------------------------------------------------------------------------------------------- events
 
     def successor(self) -> NodeId | None:
-        """To whom a leader hands over: the follower that is heard from and has most; None when it does not lead."""
+        """To whom a leader hands over: of the followers that take what they are sent, the one that has most.
+
+        None when it does not lead, or nothing is known to arrive anywhere: others end, too, or are cut off.
+        """
         followers = self.core.status().followers
-        return max(followers, key=lambda node: (followers[node].active, followers[node].match), default=None)
+        taking = [node for node, follower in followers.items() if follower.state is State.REPLICATE]
+        return max(taking, key=lambda node: (followers[node].active, followers[node].match), default=None)
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
@@ -178,13 +181,15 @@ class Group:
         """Another node sent something; the next turn sees to it."""
         self._inbox.append((sender, message))
 
-    def lost(self, peer: NodeId) -> None:
-        """What was sent to ``peer`` may be lost."""
+    def lost(self, peer: NodeId) -> bool:
+        """What was sent to ``peer`` may be lost; whether it was being handed over to."""
+        chosen = self.core.status().transferee == peer
         self.core.unreachable(peer)
         if self._sender.lost(peer):
             self.core.snapshot_sent(peer)
         if peer == self._followed[1]:
             self._followed, self._turned_away = (Term(0), None), True
+        return chosen
 
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
         """Queue a command; ``token`` comes back in ``Effects.completions`` or ``refusals``."""
@@ -311,6 +316,9 @@ class Group:
                 if sent is not None:
                     effects.events.append(sent)
                     self.core.snapshot_sent(sender)
+            case StateHash(build, hashed):
+                if build == self.place.build:
+                    self._applier.hashes.heard(sender, hashed)
             case InstallSnapshot():
                 pass  # It is told to the core here, when all pieces are in the store.
             case _:
@@ -334,11 +342,11 @@ class Group:
             return
         self._receiver.install(effects.batch, arrived)
         self.store.switch(arrived.applied, arrived.epoch)
-        self._sessions = Sessions(arrived.sessions)
+        self._applier.restart(arrived.sessions)
         self.time.begin_at(max(self.time.at(now), arrived.applied.cluster_ms), now)
         self._kept = KeptLog()
         self._late = ready.committed
-        effects.unknown += [own.token for own in self._own.settled(self._sessions)]
+        effects.unknown += [own.token for own in self._own.settled(self._applier.sessions)]
         effects.all_moved = True
         effects.events.append(SnapshotInstalled(arrived.sender, arrived.last))
         self._parked.append((ready.number, [answer]))
@@ -416,32 +424,11 @@ class Group:
     def _apply(self, effects: Effects, entries: tuple[Entry, ...]) -> None:
         if not entries:
             return
-        for entry in entries:
-            if entry.feature_level > FEATURE_LEVEL:
-                raise CorruptData(
-                    f"log entry {entry.index} needs feature level {entry.feature_level}, this build knows "
-                    f"{FEATURE_LEVEL}: run the newer build on this node"
-                )
-            if entry.kind is EntryKind.COMMANDS:
-                self._apply_commands(effects, entry)
-        newest = entries[-1]
-        self.store.finish(effects.batch, newest.index, newest.term, newest.cluster_ms, self._sessions.changes())
-        self.core.applied(newest.index)
-        self.lead.applied(newest.index)
-
-    def _apply_commands(self, effects: Effects, entry: Entry) -> None:
-        stamp = Stamp(entry.cluster_ms, entry.wall_ms)
-        for origin, command in map(_parts, decode_proposals(entry.data)):
-            if not self._sessions.is_new(*origin):
-                continue  # Proposed twice, by an origin that did not know; the first one was applied and answered.
-            applied = machine.apply(self.store, command, stamp)
-            self._sessions.applied(*origin, entry.index)
-            self.store.stage(effects.batch, applied.writes)
-            effects.wakes.extend(wake.path for wake in applied.wakes)
-            own = self._own.applied(origin[1]) if origin[0] == self.place.incarnation else None
-            if own is not None:
-                effects.completions.append((own.token, applied.outcome))
-
-
-def _parts(proposal: Proposal) -> tuple[tuple[int, int], Command]:
-    return (proposal.origin.incarnation, proposal.origin.sequence), proposal.command
+        hashed = self._applier.apply(effects, entries)
+        if self.core.role is Role.LEADER:
+            for each in hashed:
+                for peer in self.place.membership.voters:
+                    if peer != self.place.node:
+                        self._tell(effects, peer, StateHash(self.place.build, each))
+        self.core.applied(entries[-1].index)
+        self.lead.applied(entries[-1].index)

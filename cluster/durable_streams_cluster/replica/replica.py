@@ -39,9 +39,9 @@ class Replica:
         for message in messages:
             self.group.deliver(sender, message)
 
-    def lost(self, peer: NodeId) -> None:
-        """What was sent to ``peer`` may be lost."""
-        self.group.lost(peer)
+    def lost(self, peer: NodeId) -> bool:
+        """What was sent to ``peer`` may be lost; whether it was being handed over to."""
+        return self.group.lost(peer)
 
     def read(self, barrier: Barrier) -> None:
         """Queue a read; ``written`` gives its token back when it may look."""

@@ -158,7 +158,8 @@ class Driver:
 
     def lost(self, peer: NodeId) -> None:
         """What was sent to ``peer`` may be lost."""
-        self.replica.lost(peer)
+        if self.replica.lost(peer):
+            finish(self._handed)
         self._go_on()
 
     def answer_read(self, asked: Asked) -> None:
@@ -224,8 +225,7 @@ class Driver:
         """If this node leads others, let the one that has most lead, in bounded time; reads and writes go on."""
         group = self.replica.group
         for _ in range(HAND_OVERS):
-            to = group.successor()
-            if to is None or self.failure is not None:
+            if (to := group.successor()) is None or self.failure is not None:
                 return
             log.info("group %d: handing over to %s", group.id, to)
             self._handed = self._loop.create_future()

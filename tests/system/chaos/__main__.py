@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.system.chaos.kinds import KINDS
+from tests.system.chaos.kinds import ALL, KINDS
 from tests.system.chaos.run import HEADER, Verdict, run
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats a run's choices, not its timing")
     parser.add_argument("--folder", type=Path, help="where histories and data are; they stay there")
     options = parser.parse_args()
-    chosen = list(KINDS) if options.kind == "all" else options.kind.split(",")
+    chosen = list(ALL) if options.kind == "all" else options.kind.split(",")
     if unknown := [each for each in chosen if each not in KINDS]:
         parser.error(f"no kind is named {', '.join(unknown)}; there are: {', '.join(KINDS)}")
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-"))

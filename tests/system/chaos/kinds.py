@@ -28,30 +28,32 @@ class Kind:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the streams."""
     calm: bool = False
-    """Nobody notices: no append is refused or late by more than ``bound_s``, no live read is cut off."""
+    """Nobody notices: no append is refused, or takes longer than twice ``bound_s``, and no live read is cut off."""
 
 
-FIRST: Final = ("kill", "pause", "term")
-"""Of them, what needs nothing but processes."""
 PARTITION: Final[Mapping[Inject, int]] = {
-    partitions.isolate_leader: 3,
+    partitions.isolate_leader: 2,
+    partitions.isolate_leader_for_long: 1,
     partitions.isolate_other: 2,
     partitions.deafen: 2,
     partitions.mute: 2,
 }
 KINDS: Final[Mapping[str, Kind]] = {
-    "kill": Kind({processes.kill_leader: 6, processes.kill_one: 2, processes.kill_all: 1}, 15.0),
+    "kill": Kind({processes.kill_leader: 6, processes.kill_one: 2, processes.kill_all: 1}, 20.0),
     "kill-leader": Kind({processes.kill_leader: 1}, 5.0),
     "pause": Kind({processes.pause_leader: 3, processes.pause_other: 1}, 5.0),
     "term": Kind({processes.term_leader: 3, processes.term_other: 1}, 0.5, changes=1, calm=True),
     "term-leader": Kind({processes.term_leader: 1}, 0.5, changes=1, calm=True),
     "partition": Kind(PARTITION, 5.0, Networks),
-    "isolate-other": Kind({partitions.isolate_other: 1}, 0.5, Networks, changes=0),
+    "isolate-other": Kind({partitions.isolate_other: 1}, 2.0, Networks, changes=0),
+    "isolate-long": Kind({partitions.isolate_leader_for_long: 1}, 5.0, Networks),
     "cut-pair": Kind({partitions.cut_pair: 1}, 5.0, Networks, changes=1),
     "cut-pair-long": Kind({partitions.cut_pair_for_long: 1}, 5.0, Networks, changes=1),
     "loss": Kind({partitions.lose: 1}, 10.0, Networks),
     "slow-sync": Kind({machines.slow_sync_leader: 2, machines.slow_sync_other: 1}, 10.0, Disks),
     "failing-sync": Kind({machines.fail_sync_leader: 2, machines.fail_sync_other: 1}, 5.0, Disks),
-    "power": Kind({machines.cut_power: 1}, 15.0, Power),
-    "clock": Kind({machines.jump_clock: 1}, 1.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
+    "power": Kind({machines.cut_power: 1}, 30.0, Power),
+    "clock": Kind({machines.jump_clock: 1}, 2.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
 }
+ALL: Final = ("kill", "pause", "term", "partition", "cut-pair", "loss", "slow-sync", "failing-sync", "power", "clock")
+"""Without those that only repeat a part of another."""

@@ -1,5 +1,6 @@
 """What disks, power and clocks may do."""
 
+import asyncio
 import errno
 import signal
 
@@ -62,7 +63,8 @@ async def cut_power(scene: Scene) -> None:
         node.signal(signal.SIGKILL)
     for node in nodes:
         await scene.ended(node, -signal.SIGKILL)
-    loss = scene.power.cut(scene.chance)
+    loss = await asyncio.to_thread(scene.power.cut, scene.chance)
+    scene.pulse.begin_again()  # the power is back: nobody could do anything before
     injection.note = f"{loss.dropped} of {loss.unsynced} unsynced bytes dropped"
     await scene.cluster.restart(*nodes)
     await scene.writable(injection)
@@ -78,9 +80,13 @@ async def jump_clock(scene: Scene) -> None:
     injection.note = ", ".join(f"{offset:+d} s" for offset in offsets)
     for node, offset_s in zip(chosen, offsets, strict=True):
         scene.clocks.set_clock(node, offset_s)
+    for node, offset_s in zip(chosen, offsets, strict=True):
+        await scene.clocks.shown(node, offset_s)
     await scene.writable(injection)
     # More than a round of the job that ends streams: it runs once a second.
-    await scene.wait(3.0)
+    await scene.wait(2.0)
     for node in chosen:
         scene.clocks.set_clock(node, 0)
+    for node in chosen:
+        await scene.clocks.shown(node, 0)
     await scene.calm(injection)

@@ -12,11 +12,18 @@ STABLE_S = 60.0
 SHORT_STABLE_S = 5.0
 LOSS_PERCENT = (5, 30)
 LASTS_S = (2.0, 8.0)
-"""Less than the 15 s after which live reads of a node without a leader end."""
+"""Less than the 15 s after which a node without a leader gives up what waits at it."""
+LASTS_LONG_S = (17.0, 19.0)
 
 
 async def _partition(
-    scene: Scene, kind: str, targets: list[Node], act: Callable[[], None], *, note: str = ""
+    scene: Scene,
+    kind: str,
+    targets: list[Node],
+    act: Callable[[], None],
+    *,
+    note: str = "",
+    lasts_s: tuple[float, float] = LASTS_S,
 ) -> Injection:
     """Cut something, for some seconds; then everybody hears everybody again."""
     injection = scene.pulse.inject(kind, [node.name for node in targets])
@@ -24,7 +31,7 @@ async def _partition(
     act()
     try:
         await scene.writable(injection)
-        await scene.wait(scene.chance.uniform(*LASTS_S))
+        await scene.wait(scene.chance.uniform(*lasts_s))
     finally:
         scene.net.heal()
     await scene.pulse.more(scene.chance.randrange(*BETWEEN))
@@ -33,9 +40,18 @@ async def _partition(
 
 async def isolate_leader(scene: Scene) -> None:
     """The leader hears nobody and nobody hears it. When it is back, who leads goes on."""
+    await _isolate_leader(scene, "isolate the leader", LASTS_S)
+
+
+async def isolate_leader_for_long(scene: Scene) -> None:
+    """So long that it answers everybody who waits: what it had begun may come true once it is back, or not."""
+    await _isolate_leader(scene, "isolate the leader for long", LASTS_LONG_S)
+
+
+async def _isolate_leader(scene: Scene, kind: str, lasts_s: tuple[float, float]) -> None:
     leader = await scene.cluster.leader()
     number = scene.cluster.nodes.index(leader)
-    injection = await _partition(scene, "isolate the leader", [leader], lambda: scene.net.isolate(number))
+    injection = await _partition(scene, kind, [leader], lambda: scene.net.isolate(number), lasts_s=lasts_s)
     await scene.calm(injection)
 
 

@@ -24,8 +24,10 @@ class Injection:
     """Requests of writers at that moment."""
     rate: float
     """Acknowledged appends a second before it."""
+    since: float
+    """From when pauses count: after a power cut, that is when the power is back."""
     writable_ms: float | None = None
-    """From here until the first acknowledgement of an append that was sent after it."""
+    """From then until the first acknowledgement of an append that was sent later."""
     gap_ms: float = 0.0
     """The longest time without any acknowledgement from here on."""
     slowest_ms: float = 0.0
@@ -33,6 +35,11 @@ class Injection:
     changes: int = 0
     """Changes of leader that it brought."""
     note: str = ""
+
+    @property
+    def pause_ms(self) -> float:
+        """How long no append was taken: what came later than the fault itself counts, too."""
+        return max(self.writable_ms or 0.0, self.gap_ms)
 
 
 class Pulse:
@@ -69,8 +76,8 @@ class Pulse:
         self._slowest = max(self._slowest, now - sent)
         self._last = now
         watched = self._watched
-        if watched is not None and watched.writable_ms is None and sent >= watched.at:
-            watched.writable_ms = (now - watched.at) * 1000
+        if watched is not None and watched.writable_ms is None and sent >= watched.since:
+            watched.writable_ms = (now - watched.since) * 1000
             if self._writable is not None and not self._writable.done():
                 self._writable.set_result(None)
         while self._waiting and self._waiting[0][0] <= self.acked:
@@ -86,13 +93,18 @@ class Pulse:
         """Note that a fault comes now."""
         now = self.now()
         wall = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        rate = (self.acked - self._acked_before) / max(1e-6, now - self._since)
-        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, rate)
+        self._watched = Injection(kind, tuple(targets), now, wall, self.in_flight, self.rate, now)
         self.injections.append(self._watched)
         self._gap = self._slowest = 0.0
         self._last = now
         self._writable = asyncio.get_running_loop().create_future()
         return self._watched
+
+    def begin_again(self) -> None:
+        """What the fault does to appends counts from now on."""
+        assert self._watched is not None
+        self._watched.since = self._last = self.now()
+        self._gap = self._slowest = 0.0
 
     async def writable(self, limit: float) -> bool:
         """Wait until an append that was sent after the fault is acknowledged; False when that takes too long."""
@@ -121,6 +133,11 @@ class Pulse:
             self._watched.gap_ms = max(self._gap, now - self._last) * 1000
             self._watched.slowest_ms = self._slowest * 1000
             self._watched = None
+
+    @property
+    def rate(self) -> float:
+        """Acknowledged appends a second, since ``measure``."""
+        return (self.acked - self._acked_before) / max(1e-6, self.now() - self._since)
 
     def measure(self) -> None:
         """The rate counts from now on."""

@@ -1,16 +1,21 @@
 """Where the nodes of a run live: as they are, each with a network of its own, a watched disk, or a clock of its own."""
 
+import asyncio
+import datetime
 import random
 import shutil
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from tests.server import ROOT
 from tests.system.chaos import network
+from tests.system.chaos.client import Connection
 from tests.system.chaos.cluster import Node
-from tests.system.power.cut import Disk, Loss
+from tests.system.power.cut import LAWFUL, NOTHING, Disk, Loss
 from tests.system.power.shim import Rule, Shim
 
+SHOWN_LIMIT = 20.0
 FLUSH_BYTES, KEPT_LOG_BYTES = 4 << 20, 4 << 20
 """Smaller than they are by default, so that memtables are written out and logs are cut while faults come."""
 
@@ -89,10 +94,13 @@ class Power(Disks):
     journal = True
 
     def cut(self, chance: random.Random) -> Loss:
-        """Make each disk what a power cut leaves of it; no node may be running."""
-        loss = Loss()
+        """Make each disk what a power cut leaves of it; no node may be running.
+
+        Now and then nothing is left of what was not synced: what was acknowledged too soon is on no disk then.
+        """
+        loss, weights = Loss(), chance.choice([LAWFUL, NOTHING])
         for disk in self.disks:
-            loss.add(disk.cut(chance))
+            loss.add(disk.cut(chance, weights))
         return loss
 
 
@@ -114,7 +122,7 @@ class Clocks(World):
             node.extra = {
                 "LD_PRELOAD": str(self.library()),
                 "FAKETIME_TIMESTAMP_FILE": str(node.folder / "offset"),
-                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             self.set_clock(node, 0)
@@ -124,6 +132,18 @@ class Clocks(World):
         draft = node.folder / "offset.tmp"
         draft.write_text(f"{offset_s:+d}\n")
         draft.replace(node.folder / "offset")
+
+    async def shown(self, node: Node, offset_s: int) -> None:
+        """Return once the node was seen to have the new time: its date is made once a second."""
+        connection = Connection(node.host, node.ports["ops"])
+        async with asyncio.timeout(SHOWN_LIMIT):
+            while True:
+                answer = await connection.request("GET", "/livez", limit=SHOWN_LIMIT)
+                shown = parsedate_to_datetime(answer.headers[b"date"].decode())
+                if abs((shown - datetime.datetime.now(datetime.UTC)).total_seconds() - offset_s) < 5:
+                    break
+                await asyncio.sleep(0.05)
+        connection.close()
 
 
 def _names(count: int) -> list[str]:
