@@ -296,6 +296,8 @@ def run(seed: int, *, traces: bool = False) -> Result:
         except AssertionError as error:
             world.wrong.append(f"{type(error).__name__}: {error}")
         world.wrong += [f"{type(error).__name__}: {error}" for error in loop.failures]
+        if not world.wrong and (world.acked < LEAST_ACKED or world.faults.count < LEAST_FAULTS):
+            world.wrong.append(f"it came to {world.acked} acknowledged writes and {world.faults.count} faults only")
         if not world.wrong:
             world.wrong += check(world.history.ops, Bounds(early=0.03 + world.drift))
     finally:
