@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.sim.disk import USUAL_SYNC_S
 from tests.sim.network import Link
 from tests.sim.node import BrokenConnection, Node
 
@@ -193,6 +194,34 @@ async def unlucky_leaders(faults: Faults) -> None:
                 faults.cut_off(node, faults.others(node), away_s)
 
 
+@fault(3)
+async def fresh_majority(faults: Faults) -> None:
+    """Slow disks; then the power of a bare majority fails, and who could help it out is cut off for long."""
+    random, world = faults.random, faults.world
+    nodes = random.sample(world.nodes, len(world.nodes))
+    hit, rest = nodes[: len(nodes) // 2 + 1], nodes[len(nodes) // 2 + 1 :]
+    for node in random.sample(hit, random.randint(0, len(hit))):
+        node.disk.sync_s = random.choice(((0.03, 0.1), (0.1, 0.4)))
+        faults.later(1.0, lambda node=node: setattr(node.disk, "sync_s", USUAL_SYNC_S))  # type: ignore[misc]
+    await asyncio.sleep(random.uniform(0.1, 0.8))
+    for node in rest:
+        faults.cut_off(node, faults.others(node), random.uniform(3.0, 5.0))
+    for node in hit:
+        world.end(node, power=True)
+        faults.later(random.uniform(0.05, 0.5), lambda node=node: world.start(node))  # type: ignore[misc]
+
+
+@fault(3)
+async def unlucky_voters(faults: Faults) -> None:
+    """The power of those that vote next fails at once: what they forgot they must not have said."""
+    random, world = faults.random, faults.world
+    for _ in range(random.randint(2, 6)):
+        node = await world.observer.next_vote()
+        await asyncio.sleep(random.choice((0.0, 0.001, 0.02)) * random.random())
+        world.end(node, power=True)
+        faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
+
+
 @fault(2)
 async def pair_cut(faults: Faults) -> None:
     node = faults.node()
@@ -223,9 +252,8 @@ async def clog(faults: Faults) -> None:
 @fault(2)
 async def slow_disk(faults: Faults) -> None:
     disk = faults.node().disk
-    usual = (0.0003, 0.002)
     disk.sync_s = faults.random.choice(((0.01, 0.05), (0.1, 0.4)))
-    await faults.lasts(faults.long(), lambda: setattr(disk, "sync_s", usual))
+    await faults.lasts(faults.long(), lambda: setattr(disk, "sync_s", USUAL_SYNC_S))
 
 
 @fault(2)

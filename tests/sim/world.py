@@ -89,6 +89,8 @@ class World:
             node.disk.flush_bytes = flush_bytes
             node.wall_skew_ms = draw.randint(-2000, 2000)
         self.drift = drift
+        self.spread = draw.choice((1, 4, 30, 30))
+        """Of election timeouts, in ticks."""
         for module, name, values in BOUNDS:
             setattr(module, name, draw.choice(values))
         self.faults = Faults(self, Random(draw.getrandbits(62)))
@@ -186,6 +188,7 @@ class World:
 
     def _heal(self) -> None:
         self.faults.stop()
+        self.spread = 30
         weather, network = self.network.weather, self.network
         weather.loses = weather.doubles = weather.reorders = 0.0
         assert not network.cut
