@@ -155,7 +155,8 @@ class World:
             node.start()
         await self._create_all()
         running = [asyncio.ensure_future(each.run()) for each in (*self.clients, *self.tails, self.faults)]
-        await self._until(lambda: self.faults.count >= LEAST_FAULTS, SAFETY_S, AT_MOST_S)
+        faults = self.faults
+        await self._until(lambda: faults.count >= LEAST_FAULTS and not faults.elections, SAFETY_S, AT_MOST_S)
         self.note("world", "is healed")
         self._heal()
         await self._writable()
