@@ -72,9 +72,11 @@ class World:
         self.marks: Counter[str] = Counter()
         self.observer = Observer()
         self.observer.marks = self.marks
+        trickles = draw.random() < 0.4
+        """Entry by entry, so that there are moments between them."""
         self.settings = Settings(
-            window_messages=draw.choice((1, 2, 64)),
-            message_bytes=draw.choice((1, 400, 1 << 20)),
+            window_messages=1 if trickles else draw.choice((2, 64)),
+            message_bytes=1 if trickles else draw.choice((400, 1 << 20)),
             cache_bytes=draw.choice((0, 1 << 22)),
         )
         names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
