@@ -34,6 +34,7 @@ def check(ops: Sequence[Op], bounds: Bounds | None = None) -> list[str]:
     for op in ops:
         paths.setdefault(op.path, []).append(op)
     wrong += _order(content, ops)
+    wrong += _future(content, ops)
     for those in paths.values():
         path = Path(those, bounds or Bounds())
         for rule in (_existence, _freshness, _comes_back, _closed, _reasons, _late):
@@ -144,6 +145,26 @@ def _order(content: Content, ops: Sequence[Op]) -> Iterator[str]:
                 yield f"{name(latest)} was sent after {name(op)} was acknowledged, yet stands before it"
             if latest is None or op.sent > latest.sent:
                 latest = op
+
+
+def _future(content: Content, ops: Sequence[Op]) -> Iterator[str]:
+    """Nobody reads what was sent only after the read was answered."""
+    shown: dict[Key, list[tuple[int, float, Op]]] = {}
+    for op in ops:
+        if op.kind in ("read", "live") and op.outcome == "acked" and op.body and op.answered is not None:
+            generation, end = offset(op.next)
+            shown.setdefault(content.key_of(op.path, generation), []).append((end, op.answered, op))
+    for those in shown.values():
+        those.sort(key=lambda each: each[0])
+    first: dict[Key, tuple[float, Op]] = {}
+    for op, key, end in sorted(content.placed, key=lambda placed: -placed.end):
+        reads = shown.get(key, [])
+        while reads and reads[-1][0] >= end:
+            _, answered, read = reads.pop()
+            if key not in first or answered < first[key][0]:
+                first[key] = answered, read
+        if key in first and first[key][0] < op.sent:
+            yield f"{name(first[key][1])} was answered before {name(op)} was sent, and has it"
 
 
 def _existence(path: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from durable_streams_cluster.storage.memory import MemoryKv
 
 Done = Callable[[BaseException | None], None]
 Seen = Callable[[int, WriteBatch], None]
+USUAL_SYNC_S = (0.0003, 0.002)
 
 
 class SimKv(MemoryKv):
@@ -50,7 +51,7 @@ class NodeDisk:
         """All that is written, in order; all in front of ``durable`` survives everything."""
         self.durable = 0
         self.kv: SimKv | None = None
-        self.sync_s = (0.0003, 0.002)
+        self.sync_s = USUAL_SYNC_S
         """A sync takes between the two."""
         self.stalled = False
         """No sync ends ..."""

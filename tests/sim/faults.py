@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.sim.disk import USUAL_SYNC_S
 from tests.sim.network import Link
 from tests.sim.node import BrokenConnection, Node
 
@@ -36,6 +37,8 @@ class Faults:
         names = list(KINDS)
         self.kinds = sorted(random.sample(names, random.randint(3, len(names) // 2 + 2)))
         self.count = 0
+        self.elections = False
+        """Somebody waits for elections, which take their time."""
         self._ends: list[Callable[[], None]] = []
         self._running: list[asyncio.Task[None]] = []
         self.stopped = False
@@ -168,29 +171,81 @@ async def one_way_partition(faults: Faults) -> None:
     faults.block(links if faults.random.random() < 0.6 else links[:1])
 
 
-@fault(4)
+@fault(3)
 async def unlucky_leaders(faults: Faults) -> None:
-    """Those that are elected next are struck while they replicate what they found, and come back to stand again."""
+    """The leader is struck, and those that are elected next, while they replicate what they found; and come back."""
     random, world = faults.random, faults.world
-    for _ in range(random.randint(2, 6)):
-        await world.observer.next_leader()
+    if faults.elections:
+        return
+    faults.elections = True
+    for number in range(random.randint(3, 6)):
+        if number:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(world.observer.next_leader(), 5)
+            await _moment(faults)
         node = world.leader
-        if node is None:
-            continue
-        if random.random() < 0.5:
-            await asyncio.sleep(random.choice((0.001, 0.01, 0.1)) * random.random())
-        else:
-            await world.observer.next_apply(node.name)
-        away_s = random.choice((random.uniform(0.05, 1.5), random.uniform(2.0, 4.5)))
-        match random.randrange(4):
-            case 0:
-                world.end(node, power=random.random() < 0.5)
-                faults.later(away_s, lambda node=node: world.start(node))  # type: ignore[misc]
-            case 1:
-                spared = random.choice(faults.others(node))
-                faults.cut_off(node, [other for other in faults.others(node) if other is not spared], away_s)
-            case _:
-                faults.cut_off(node, faults.others(node), away_s)
+        if node is not None:
+            _strike(faults, node)
+    faults.elections = False
+
+
+async def _moment(faults: Faults) -> None:
+    node = faults.world.leader
+    if node is None or faults.random.random() < 0.5:
+        await asyncio.sleep(faults.random.choice((0.001, 0.01, 0.1)) * faults.random.random())
+    else:
+        await faults.world.observer.next_apply(node.name)
+
+
+def _strike(faults: Faults, node: Node) -> None:
+    random, world = faults.random, faults.world
+    away_s = random.uniform(2.0, 4.5)
+    match random.randrange(4):
+        case 0:
+            world.end(node, power=random.random() < 0.5)
+            faults.later(random.choice((0.1, 1.0, away_s)), lambda: world.start(node))
+        case 1:
+            spared = random.choice(faults.others(node))
+            faults.cut_off(node, [other for other in faults.others(node) if other is not spared], away_s)
+        case _:
+            faults.cut_off(node, faults.others(node), away_s)
+
+
+@fault(2)
+async def unlucky_voters(faults: Faults) -> None:
+    """The leader ends, and the power of those that vote then fails: what they forgot they must not have said."""
+    random, world = faults.random, faults.world
+    if faults.elections:
+        return
+    faults.elections = True
+    leader = world.leader
+    if leader is not None:
+        world.end(leader)
+        faults.later(random.uniform(0.5, 3), lambda: world.start(leader))
+    for _ in range(random.randint(2, 6)):
+        with contextlib.suppress(TimeoutError):
+            node = await asyncio.wait_for(world.observer.next_vote(), 5)
+            await asyncio.sleep(random.choice((0.0, 0.001, 0.02)) * random.random())
+            world.end(node, power=True)
+            faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
+    faults.elections = False
+
+
+@fault(3)
+async def fresh_majority(faults: Faults) -> None:
+    """Slow disks; then the power of a bare majority fails, and who could help it out is cut off for long."""
+    random, world = faults.random, faults.world
+    nodes = random.sample(world.nodes, len(world.nodes))
+    hit, rest = nodes[: len(nodes) // 2 + 1], nodes[len(nodes) // 2 + 1 :]
+    for node in random.sample(hit, random.randint(0, len(hit))):
+        node.disk.sync_s = random.choice(((0.03, 0.1), (0.1, 0.4)))
+        faults.later(1.0, lambda node=node: setattr(node.disk, "sync_s", USUAL_SYNC_S))  # type: ignore[misc]
+    await asyncio.sleep(random.uniform(0.1, 0.8))
+    for node in rest:
+        faults.cut_off(node, faults.others(node), random.uniform(3.0, 5.0))
+    for node in hit:
+        world.end(node, power=True)
+        faults.later(random.uniform(0.05, 0.5), lambda node=node: world.start(node))  # type: ignore[misc]
 
 
 @fault(2)
@@ -223,9 +278,8 @@ async def clog(faults: Faults) -> None:
 @fault(2)
 async def slow_disk(faults: Faults) -> None:
     disk = faults.node().disk
-    usual = (0.0003, 0.002)
     disk.sync_s = faults.random.choice(((0.01, 0.05), (0.1, 0.4)))
-    await faults.lasts(faults.long(), lambda: setattr(disk, "sync_s", usual))
+    await faults.lasts(faults.long(), lambda: setattr(disk, "sync_s", USUAL_SYNC_S))
 
 
 @fault(2)

@@ -68,7 +68,7 @@ class Life:
         kv = node.disk.open()
         place = Place(node.name, world.membership, node.random.getrandbits(62) + 1)
         now = Now(clock.steady_ms(), clock.wall_ms())
-        self.replica = Replica(place, kv, now, random=node.random.randrange, settings=world.settings)
+        self.replica = Replica(place, kv, now, random=node.dice, settings=world.settings)
         self.port = Port(world.network, node.name, self._deliver)
         self.port.context = self.context
         driver_module.Disk = SimDisk  # type: ignore[misc, assignment]
@@ -165,6 +165,10 @@ class Node:
         self.wall_skew_ms = 0
         self.life: Life | None = None
         self.disk = NodeDisk(Random(random.getrandbits(62)), lambda number, batch: world.observer.written(self, batch))
+
+    def dice(self, below: int) -> int:
+        """By chance, but perhaps not by as much as that: then several stand for election at once."""
+        return self.random.randrange(min(below, self.world.spread))
 
     def start(self) -> None:
         """A process starts on what the disk holds."""

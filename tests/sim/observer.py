@@ -10,7 +10,7 @@ from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import keys
-from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_installs
+from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_hard_state, decode_installs
 from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GROUP = 1
 STATE = keys.group_state(GROUP)
 HARD = keys.hard_state(GROUP)
+VOTE = NodeId("a vote")
 INSTALLS = keys.installs(GROUP)
 
 
@@ -62,6 +63,7 @@ class Observer:
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
         self._leaders: dict[Term, NodeId] = {}
+        self._voter: Node | None = None
         self._waits: dict[NodeId | None, asyncio.Future[None]] = {}
         """For a node to apply something; None: for one to be elected."""
         self.top = 0
@@ -82,6 +84,8 @@ class Observer:
         seen = self._seen[node.name]
         before, epoch = seen.applied, seen.epoch
         self._take(seen, batch)
+        if VOTE in self._waits:
+            self._votes(node, batch)
         if seen.epoch != epoch:
             self.marks["snapshot installed"] += 1
             before = seen.applied
@@ -91,6 +95,16 @@ class Observer:
             self._happened(node.name)
             known_sum = self._sums.setdefault(seen.applied, seen.sum)
             assert known_sum == seen.sum, f"{node.name} did something else than others up to entry {seen.applied}"
+
+    def _votes(self, node: "Node", batch: WriteBatch) -> None:
+        for op in batch.ops:
+            if (
+                isinstance(op, Put)
+                and op.key == HARD
+                and decode_hard_state(GROUP, op.value).vote not in (None, node.name)
+            ):
+                self._voter = node
+                self._happened(VOTE)
 
     def _applies(self, node: NodeId, index: int, entry: bytes | None) -> None:
         assert entry is not None, f"{node} applied entry {index}, which it does not have"
@@ -140,6 +154,12 @@ class Observer:
         """Return when ``node`` has applied something more; or after a while."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wait(node), 1.0)
+
+    async def next_vote(self) -> "Node":
+        """Return a node that writes its vote for another one."""
+        await self._wait(VOTE)
+        assert self._voter is not None
+        return self._voter
 
     async def _wait(self, key: NodeId | None) -> None:
         waits = self._waits.get(key)

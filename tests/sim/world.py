@@ -72,9 +72,11 @@ class World:
         self.marks: Counter[str] = Counter()
         self.observer = Observer()
         self.observer.marks = self.marks
+        trickles = draw.random() < 0.4
+        """Entry by entry, so that there are moments between them."""
         self.settings = Settings(
-            window_messages=draw.choice((1, 2, 64)),
-            message_bytes=draw.choice((1, 400, 1 << 20)),
+            window_messages=1 if trickles else draw.choice((2, 64)),
+            message_bytes=1 if trickles else draw.choice((400, 1 << 20)),
             cache_bytes=draw.choice((0, 1 << 22)),
         )
         names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
@@ -89,6 +91,8 @@ class World:
             node.disk.flush_bytes = flush_bytes
             node.wall_skew_ms = draw.randint(-2000, 2000)
         self.drift = drift
+        self.spread = draw.choice((1, 4, 30, 30))
+        """Of election timeouts, in ticks."""
         for module, name, values in BOUNDS:
             setattr(module, name, draw.choice(values))
         self.faults = Faults(self, Random(draw.getrandbits(62)))
@@ -153,7 +157,8 @@ class World:
             node.start()
         await self._create_all()
         running = [asyncio.ensure_future(each.run()) for each in (*self.clients, *self.tails, self.faults)]
-        await self._until(lambda: self.faults.count >= LEAST_FAULTS, SAFETY_S, AT_MOST_S)
+        faults = self.faults
+        await self._until(lambda: faults.count >= LEAST_FAULTS and not faults.elections, SAFETY_S, AT_MOST_S)
         self.note("world", "is healed")
         self._heal()
         await self._writable()
@@ -186,6 +191,7 @@ class World:
 
     def _heal(self) -> None:
         self.faults.stop()
+        self.spread = 30
         weather, network = self.network.weather, self.network
         weather.loses = weather.doubles = weather.reorders = 0.0
         assert not network.cut
@@ -197,11 +203,13 @@ class World:
             self.start(node)
 
     async def _create_all(self) -> None:
-        client = self.clients[0]
-        for path in (*PLAIN, *AGAIN, *WINDOWS, *CLOSING):
+        async def create(path: str) -> None:
             op = client.op("create", path, ttl_s=WINDOWS.get(path))
             command = Create(path, TEXT, WINDOWS.get(path), None, False, b"", None)
-            await client.do(op, lambda streams, command=command: streams.create(command), retried=True)
+            await client.do(op, lambda streams: streams.create(command), retried=True)
+
+        client = self.clients[0]
+        await asyncio.gather(*map(create, (*PLAIN, *AGAIN, *WINDOWS, *CLOSING)))
 
     async def _writable(self) -> None:
         """Every node takes a write within a bound."""
@@ -294,6 +302,8 @@ def run(seed: int, *, traces: bool = False) -> Result:
         except AssertionError as error:
             world.wrong.append(f"{type(error).__name__}: {error}")
         world.wrong += [f"{type(error).__name__}: {error}" for error in loop.failures]
+        if not world.wrong and (world.acked < LEAST_ACKED or world.faults.count < LEAST_FAULTS):
+            world.wrong.append(f"it came to {world.acked} acknowledged writes and {world.faults.count} faults only")
         if not world.wrong:
             world.wrong += check(world.history.ops, Bounds(early=0.03 + world.drift))
     finally:

@@ -11,11 +11,16 @@ class Now(NamedTuple):
 
 
 class ClusterTime:
-    """The newest stamp plus the steady time since; a wall clock that jumps moves nothing."""
+    """The newest time that is known plus the steady time since; a wall clock that jumps moves nothing.
+
+    What a follower knows is renewed by each heartbeat. By its own clock alone, which is a little faster or slower than
+    the leader's, it would be seconds ahead after a day, and end every window too early once it leads.
+    """
 
     def __init__(self, base_ms: int, now: Now) -> None:
         self._base_ms = base_ms
         self._steady_ms = now.steady_ms
+        self._heard_ms = 0
 
     def at(self, now: Now) -> int:
         """Milliseconds."""
@@ -24,3 +29,9 @@ class ClusterTime:
     def begin_at(self, base_ms: int, now: Now) -> None:
         """It is ``base_ms`` now."""
         self._base_ms, self._steady_ms = base_ms, now.steady_ms
+
+    def hear(self, cluster_ms: int, now: Now) -> None:
+        """The newest that leaders told is ``cluster_ms``."""
+        if cluster_ms > self._heard_ms:
+            self._heard_ms = cluster_ms
+            self.begin_at(cluster_ms, now)

@@ -258,6 +258,8 @@ class Group:
         for sender, message in self._inbox:
             self._take(effects, sender, message)
         self._inbox.clear()
+        if self.core.role is not Role.LEADER:
+            self.time.hear(self.core.cluster_ms, now)
         if (self.core.term, self.core.leader) != self._followed:
             self._followed = (self.core.term, self.core.leader)
             self._quiet_ticks = 0
