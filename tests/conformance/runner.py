@@ -1,10 +1,12 @@
 """Runs the official suite in Vitest and counts, truly, what passed."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +20,33 @@ EXPECTED = 332
 SWITCHED_OFF = ("Reserved subscription APIs > ", 6)
 LIMIT = 420.0
 OFFICIAL = HERE / "suite.test.mjs"
+
+
+class Runs:
+    """Runs under way in threads, which an interrupt of this process does not reach."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: set[subprocess.Popen[str]] = set()
+        self._over = False
+
+    def began(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._children.add(child)
+        if self._over:
+            self.end()
+
+    def ended(self, child: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._children.discard(child)
+
+    def end(self) -> None:
+        """End those that are under way, and each that begins later."""
+        self._over = True
+        with self._lock:
+            for child in self._children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +70,9 @@ class Outcome:
         return f"conformance: {self.passed} passed, {self.failed} failed{skipped}"
 
 
-def run(url: str, *, suite: Path = OFFICIAL, expected: int = EXPECTED, limit: float = LIMIT) -> Outcome:
+def run(
+    url: str, *, suite: Path = OFFICIAL, expected: int = EXPECTED, limit: float = LIMIT, runs: Runs | None = None
+) -> Outcome:
     """Run a suite (the official one unless a test of this harness gives another) against a server."""
     began = time.monotonic()
     if silent := _absent(url):
@@ -51,7 +82,7 @@ def run(url: str, *, suite: Path = OFFICIAL, expected: int = EXPECTED, limit: fl
         told = {"CONFORMANCE_URL": url, "CONFORMANCE_SUITE": suite.name, "CONFORMANCE_REPORT": str(report)}
         vitest = npm.packages() / "node_modules" / "vitest" / "vitest.mjs"
         command = [*npm.commands()[0], str(vitest), "run", "--root", str(folder)]
-        problems = _vitest(command, npm.environment() | told, folder, limit)
+        problems = _vitest(command, npm.environment() | told, folder, limit, runs or Runs())
         records = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
     off = SWITCHED_OFF[1] if suite == OFFICIAL else 0
     return _outcome(records, problems, (expected, off), time.monotonic() - began)
@@ -68,7 +99,7 @@ def _absent(url: str) -> str:
     return ""
 
 
-def _vitest(command: list[str], env: dict[str, str], folder: Path, limit: float) -> list[str]:
+def _vitest(command: list[str], env: dict[str, str], folder: Path, limit: float, runs: Runs) -> list[str]:
     """Run Vitest in a session of its own, so that its workers end with it. Answers what went wrong with the run."""
     child = subprocess.Popen(
         command,
@@ -80,6 +111,7 @@ def _vitest(command: list[str], env: dict[str, str], folder: Path, limit: float)
         text=True,
         start_new_session=True,
     )
+    runs.began(child)
     try:
         said, _ = child.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -90,6 +122,8 @@ def _vitest(command: list[str], env: dict[str, str], folder: Path, limit: float)
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         raise
+    finally:
+        runs.ended(child)
     return [f"vitest ended with {child.returncode}\n{said[-2_000:]}"] if child.returncode else []
 
 

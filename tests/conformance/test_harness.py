@@ -67,6 +67,13 @@ def test_green_when_all_pass(tmp_path: Path, url: str) -> None:
     assert str(outcome) == "conformance: 1 passed, 0 failed"
 
 
+def test_a_run_that_is_called_off_is_red(tmp_path: Path, url: str) -> None:
+    runs = runner.Runs()
+    runs.end()
+    outcome = runner.run(url, suite=suite(tmp_path, PASSES), expected=1, limit=60, runs=runs)
+    assert not outcome.green
+
+
 def test_red_without_a_server() -> None:
     outcome = runner.run(f"http://{LOOPBACK}:{free_ports(1)[0]}")
     assert not outcome.green

@@ -18,13 +18,18 @@ NODES = ("n1", "n2", "n3")
 ALONE, SPREAD = "one node", "three nodes, each request to another"
 RUNS = (ALONE, SPREAD, *(f"three nodes, all to {name}" for name in NODES))
 Report = Callable[[str, runner.Outcome], None]
+under_way = runner.Runs()
+
+
+def run(url: str) -> runner.Outcome:
+    return runner.run(url, runs=under_way)
 
 
 def alone_and_spread(report: Report) -> None:
     with running_server("--long-poll-timeout", "500ms") as server:
-        report(ALONE, runner.run(server.url))
+        report(ALONE, run(server.url))
     with running_cluster(long_poll_timeout="500ms") as cluster, spread(cluster.urls) as proxy:
-        outcome = runner.run(proxy.url)
+        outcome = run(proxy.url)
         assert min(proxy.requests.values()) > runner.EXPECTED, proxy.requests
         report(SPREAD, outcome)
 
@@ -32,7 +37,7 @@ def alone_and_spread(report: Report) -> None:
 def each_of_three(report: Report) -> None:
     with running_cluster(long_poll_timeout="500ms") as cluster:
         for name, url in zip(RUNS[2:], cluster.urls, strict=True):
-            report(name, runner.run(url))
+            report(name, run(url))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,10 @@ def outcomes() -> Iterator[dict[str, Future[runner.Outcome]]]:
     with ThreadPoolExecutor() as lanes:
         for work in (alone_and_spread, each_of_three):
             lanes.submit(lane, work)
-        yield found
+        try:
+            yield found
+        finally:
+            under_way.end()  # Those that nobody waits for any more, after an interrupt.
 
 
 @pytest.mark.parametrize("name", RUNS)

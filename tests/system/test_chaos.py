@@ -25,13 +25,13 @@ def test_a_cluster_keeps_what_it_promised(name: str, tmp_path: Path, capsys: pyt
     assert not kind.world.missing(), "make test-system installs it, as root"
     said: list[str] = []
     times = 2 if name in TWICE else 1
-    verdict = asyncio.run(run(name, kind, 3, tmp_path, SEED, times=times, say=said.append))
+    verdict = asyncio.run(run(name, kind, 3, tmp_path, SEED, times=times, hurry=True, say=said.append))
     with capsys.disabled():
-        print("", f"CHAOS_SEED={SEED} {name}", *said, verdict, sep="\n", flush=True)
+        print("", f"CHAOS_SEED={SEED} {name}", *said, verdict, *verdict.late, sep="\n", flush=True)
     wrong = [*verdict.wrong, *verdict.other]
     assert not wrong, "\n".join([f"CHAOS_SEED={SEED}", *wrong[:50]])
     assert len(verdict.injections) == times
-    assert sum(op.outcome == "acked" for op in verdict.ops if op.writes) > 1000
+    assert sum(op.outcome == "acked" for op in verdict.ops if op.writes) > 300
 
 
 def history(*content: str, told: tuple[str, ...] = ("a", "b", "c")) -> list[Op]:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted import CLUSTER, catch
+from tests.planted import catch
 from tests.sim.__main__ import from_commit
 
-TODAYS = CLUSTER[from_commit() % len(CLUSTER)]
-"""Of those in a cluster, one for each commit."""
+SOON = ("applies_what_is_given_twice", "reads_what_is_here", "a_follower_answers_before_its_sync")
+"""Of those in a cluster: caught in ten seeds or fewer."""
+TODAYS = SOON[from_commit() % len(SOON)]
+"""One for each commit."""
 
 
 @pytest.mark.parametrize(

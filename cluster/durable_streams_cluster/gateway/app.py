@@ -68,7 +68,7 @@ class GatewayApp:
         self.live = LiveReads(streams, self.crowd, limits, clock, rng, metrics)
 
     def drain(self) -> None:
-        """End every live read with a control event; new ones get 503."""
+        """End every live read with a control event, new ones after their first answer."""
         self.live.drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.api import From, Page, Streams, Watch
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import ClusterError, ShuttingDown
+from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.gateway import caching, pages, sse, status
 from durable_streams_cluster.gateway.codec import ReadRequest
 from durable_streams_cluster.gateway.crowd import Crowd
@@ -45,7 +45,10 @@ class LiveReads:
         """Large pages being encoded, by identity; the others who need them wait for the first."""
 
     def drain(self) -> None:
-        """End every live read now, as if its time was up; new ones get 503 before headers."""
+        """End every live read now, as if its time was up, and new ones once they were told what is here.
+
+        They are not refused: their requests may have been under way already, on connections that end with the answer.
+        """
         self._draining = True
         self.end()
 
@@ -167,9 +170,9 @@ class LiveReads:
         return found if self._crowd.has_room(found) else None
 
     def _watching(self, path: str, receive: Receive, mode: str) -> "_Reader":
-        if self._draining:
-            raise ShuttingDown("this node is shutting down")
-        return _Reader(self._streams.watch(path), receive, self._open, self._metrics, mode)
+        reader = _Reader(self._streams.watch(path), receive, self._open, self._metrics, mode)
+        reader.ended = self._draining
+        return reader
 
 
 class _Reader:

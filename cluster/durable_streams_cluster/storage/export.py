@@ -18,7 +18,9 @@ class Export:
 
     def __init__(self, kv: KvView, group: GroupId, epoch: int) -> None:
         """``epoch``: under which the state is stored here."""
-        self._pairs = (pair for pair in kv.scan(Family.DATA, b"", b"\xff") if _belongs(pair[0], group, epoch))
+        self._group = group
+        self._epoch = epoch
+        self._pairs = kv.scan(Family.DATA, b"", b"\xff")
         self._ahead = next(self._pairs, None)
 
     @property
@@ -27,14 +29,20 @@ class Export:
         return self._ahead is None
 
     def slice(self, max_bytes: int, max_pairs: int) -> tuple[Pair, ...]:
-        """The next pairs: one at least, unless it is done; then up to so many, and so many bytes."""
+        """The next pairs: up to so many are looked at, and up to so many bytes given out, or one pair that is larger.
+
+        None, if all that were looked at are of another epoch, which a sweep is about to remove.
+        """
         taken: list[Pair] = []
         size = 0
-        while self._ahead is not None and len(taken) < max_pairs:
-            size += len(self._ahead[0]) + len(self._ahead[1])
-            if taken and size > max_bytes:
+        for _ in range(max_pairs):
+            if self._ahead is None:
                 break
-            taken.append(self._ahead)
+            if _belongs(self._ahead[0], self._group, self._epoch):
+                size += len(self._ahead[0]) + len(self._ahead[1])
+                if taken and size > max_bytes:
+                    break
+                taken.append(self._ahead)
             self._ahead = next(self._pairs, None)
         return tuple(taken)
 

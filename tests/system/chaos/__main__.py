@@ -54,7 +54,7 @@ def main() -> int:
     for name, reason in reasons.items():
         if reason:
             print(f"| {name} | did not run: {reason} |")
-    wrong = [f"{each.kind}: {what}" for each in verdicts for what in (*each.wrong, *each.other)]
+    wrong = [f"{each.kind}: {what}" for each in verdicts for what in (*each.wrong, *each.other, *each.late)]
     for each in wrong[:100]:
         print(f"- {each}")
     if not wrong and options.folder is None:

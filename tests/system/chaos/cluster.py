@@ -91,6 +91,17 @@ class Cluster:
                 node.resume()
                 node.kill()
 
+    async def agree(self, limit: float = 30.0) -> None:
+        """Return once every node follows the same leader in the same term: those that were away are back."""
+        deadline = asyncio.get_running_loop().time() + limit
+        while True:
+            states = await asyncio.gather(*(self._state(node) for node in self.nodes))
+            if len({(term, leader) for _, term, leader in states}) == 1 and states[0][2] not in {"", "nobody"}:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise AssertionError(f"not all nodes follow one leader: {states}")
+            await asyncio.sleep(0.05)
+
     async def leader(self, limit: float = 20.0) -> Node:
         """The node that says that it leads in the newest term of all that answer."""
         deadline = asyncio.get_running_loop().time() + limit

@@ -4,6 +4,7 @@ Clients reach every node whatever is dropped: only what nodes send each other is
 ``nft`` (nftables). There is no delay: the kernel at hand may have no netem.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -28,11 +29,15 @@ def missing() -> str:
     return f"no nft in a network namespace: {tried.stderr.strip()[:100]}" if tried.returncode else ""
 
 
+_networks = itertools.count()
+
+
 class Network:
     """One bridge and a namespace a node; names carry this process's id, so that two runs do not meet."""
 
     def __init__(self, count: int) -> None:
-        self._tag = f"ch{os.getpid() % 100_000}"
+        # The kernel takes namespaces away when it likes: the next network of this process has other names.
+        self._tag = f"c{os.getpid() % 100_000}-{next(_networks) % 1000}"
         subnet = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
         self.hosts: Sequence[str] = [f"{subnet}.{10 + each}" for each in range(count)]
         self._gateway = f"{subnet}.1"
@@ -50,6 +55,7 @@ class Network:
             _run("ip", "netns", "add", name)
             self._made.append(["ip", "netns", "del", name])
             _run("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
+            self._made.append(["ip", "link", "del", outer])
             _run("ip", "link", "set", outer, "master", bridge, "up")
             _run("ip", "-n", name, "addr", "add", f"{host}/24", "dev", "eth0")
             _run("ip", "-n", name, "link", "set", "lo", "up")

@@ -88,6 +88,6 @@ async def term(scene: Scene, kind: str, node: Node) -> None:
     await scene.cluster.restart(node)
     await scene.calm(injection, settle=False)
     for what, count in (scene.pulse.failed - failed).items():
-        scene.wrong.append(f"{kind} {node.name}: {count} appends were not answered well: {what}")
+        scene.wrong.append(f"{kind} {node.name}: {count} requests were not answered well: {what}")
     if len(scene.pulse.breaks) > breaks:
         scene.wrong.append(f"{kind} {node.name}: {len(scene.pulse.breaks) - breaks} live reads were cut off")

@@ -63,7 +63,8 @@ class Live:
     def _op(self, node: str) -> Op:
         return Op(kind="live", path=self.path, client=self.name, node=node, sent=0.0)
 
-    async def _refused(self, answer: Answer) -> None:
+    async def _refused(self, node: str, answer: Answer) -> None:
+        self.pulse.failed[f"live read: {answer.status} {answer.code} ({node})"] += 1
         if answer.status not in NOT_NOW:
             self.wrong.append(f"{self.name} at {self.offset} was answered {answer.status}: {answer.body!r}")
         await asyncio.sleep(AGAIN_S)
@@ -78,7 +79,7 @@ class Sse(Live):
         async with aclosing(connection.stream(target, limit=IDLE_LIMIT)) as pieces:
             async for piece in pieces:
                 if piece.status != 200:
-                    await self._refused(piece)
+                    await self._refused(node, piece)
                     return
                 *events, buffer = (buffer + piece.body).split(b"\n\n")
                 for event in events:
@@ -103,7 +104,7 @@ class LongPoll(Live):
             target = f"{PREFIX}{self.path}?offset={self.offset}&live=long-poll"
             answer = await connection.request("GET", target, limit=IDLE_LIMIT)
             if answer.status not in {200, 204}:
-                await self._refused(answer)
+                await self._refused(node, answer)
                 return
             closed = b"stream-closed" in answer.headers
             if answer.body or closed:
@@ -145,11 +146,15 @@ class Looker:
         op = Op(kind="read", path=path, client=self.name, node=self.node.name, sent=sent, start=start)
         try:
             answer = await self._connection.request(method, target, limit=READ_LIMIT)
-        except (NotSentError, BrokenError):
+        except NotSentError:
+            return True
+        except BrokenError as error:
+            self.pulse.failed[f"read: {error} ({self.node.name})"] += 1
             return True
         op.answered = self.pulse.now()
         self.pulse.recorder.add(op)
         if answer.status != 200:
+            self.pulse.failed[f"read: {answer.status} {answer.code} ({self.node.name})"] += 1
             op.outcome, op.why = "refused", "not now" if answer.status in NOT_NOW else "other"
             if answer.status not in NOT_NOW:
                 self.wrong.append(f"{self.name}: {method} {target} was answered {answer.status}: {answer.body!r}")

@@ -41,6 +41,8 @@ class Verdict:
     """What the checker says."""
     other: list[str]
     """What else was promised and not kept."""
+    late: list[str] = dataclasses.field(default_factory=list)
+    """What was kept, but not in time: on a machine that others use, that may be them."""
 
     def row(self) -> list[str]:
         """As the table has it."""
@@ -54,7 +56,7 @@ class Verdict:
             *(self.kind, str(self.nodes), str(len(self.injections)), str(len(self.ops))),
             *(str(outcomes[each]) for each in ("acked", "unknown", "refused")),
             *(str(found[each]) for each in ("lost", "duplicated", "reordered")),
-            str(len(self.other)),
+            str(len(self.other) + len(self.late)),
             f"{statistics.median([each.rate for each in self.injections] or [0]):.0f}/s",
             f"{statistics.median([each.in_flight for each in self.injections] or [0]):.0f}",
             f"{statistics.median(pauses or [0]):.0f}",
@@ -77,14 +79,20 @@ async def run(
     *,
     seconds: float = 0.0,
     times: int = 0,
+    hurry: bool = False,
     say: Callable[[str], None] = print,
 ) -> Verdict:
-    """Inject a kind for so many seconds, or so many times; the history goes to ``folder``."""
+    """Inject a kind for so many seconds, or so many times; the history goes to ``folder``.
+
+    ``hurry``: a fault waits for less calm, and for no rate.
+    """
     chance = random.Random(f"{seed}/{name}/{nodes}")
     pulse = Pulse()
     world = kind.world(folder, nodes)
     cluster = Cluster(world.nodes, pulse.now)
     scene = Scene(cluster, pulse, chance, world)
+    if hurry:
+        scene.calm_appends, scene.tries = CALM // 4, 1
     stopped = asyncio.Event()
     other: list[str] = []
     load: Load | None = None
@@ -94,9 +102,9 @@ async def run(
         load = Load(cluster.nodes, pulse, seed)
         watching = asyncio.create_task(cluster.watch(stopped))
         await load.begin(kind.headers)
-        await pulse.more(CALM)
+        await pulse.more(scene.calm_appends)
         pulse.measure()
-        await pulse.more(CALM)
+        await pulse.more(scene.calm_appends)
         await _inject(kind, scene, load, seconds, times, say)
         await load.finish()
         stopped.set()
@@ -116,8 +124,8 @@ async def run(
         faults = [dataclasses.asdict(each) for each in pulse.injections]
         (folder / "faults.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in faults))
     wrong = await asyncio.to_thread(check, pulse.recorder.ops)
-    other += [*scene.wrong, *_promises(kind, pulse.injections), *_cut_off(pulse)]
-    return Verdict(name, nodes, pulse.recorder.ops, pulse.injections, wrong, other)
+    other += [*scene.wrong, *_too_many_changes(kind, pulse.injections), *_cut_off(pulse)]
+    return Verdict(name, nodes, pulse.recorder.ops, pulse.injections, wrong, other, _late(kind, pulse.injections))
 
 
 async def _inject(kind: Kind, scene: Scene, load: Load, seconds: float, times: int, say: Callable[[str], None]) -> None:
@@ -139,17 +147,26 @@ async def _inject(kind: Kind, scene: Scene, load: Load, seconds: float, times: i
         )
 
 
-def _promises(kind: Kind, injections: list[Injection]) -> list[str]:
+def _late(kind: Kind, injections: list[Injection]) -> list[str]:
     found = []
     for number, each in enumerate(injections, 1):
-        what = f"fault {number}, {each.kind} ({', '.join(each.targets)})"
         if each.writable_ms is None or each.pause_ms > kind.bound_s * 1000:
-            found.append(f"{what}: no append was taken for {each.pause_ms:.0f} ms")
+            found.append(f"{_which(number, each)}: no append was taken for {each.pause_ms:.0f} ms")
         if kind.calm and each.slowest_ms > 2 * kind.bound_s * 1000:
-            found.append(f"{what}: an append took {each.slowest_ms:.0f} ms")
-        if kind.changes is not None and each.changes > kind.changes:
-            found.append(f"{what}: {each.changes} changes of leader")
+            found.append(f"{_which(number, each)}: an append took {each.slowest_ms:.0f} ms")
     return found
+
+
+def _too_many_changes(kind: Kind, injections: list[Injection]) -> list[str]:
+    return [
+        f"{_which(number, each)}: {each.changes} changes of leader"
+        for number, each in enumerate(injections, 1)
+        if kind.changes is not None and each.changes > kind.changes
+    ]
+
+
+def _which(number: int, injection: Injection) -> str:
+    return f"fault {number}, {injection.kind} ({', '.join(injection.targets)})"
 
 
 def _cut_off(pulse: Pulse) -> list[str]:

@@ -26,6 +26,8 @@ class Scene:
     pulse: Pulse
     chance: random.Random
     world: World
+    calm_appends: int = CALM
+    tries: int = TRIES
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What contradicts, beside what the checker finds."""
 
@@ -66,11 +68,11 @@ class Scene:
             raise AssertionError(f"{injection.kind} of {injection.targets}: no append within {WRITABLE_LIMIT:g} s")
 
     async def calm(self, injection: Injection, *, settle: bool = True) -> None:
-        """All is as before: somebody leads, and appends go on; then the next fault may come."""
-        await self.cluster.leader()
-        for _ in range(TRIES):
+        """All is as before: all follow one leader, and appends go on; then the next fault may come."""
+        await self.cluster.agree()
+        for _ in range(self.tries):
             self.pulse.measure()
-            await self.pulse.more(CALM)
+            await self.pulse.more(self.calm_appends)
             if self.pulse.rate >= RATE:
                 break
         if settle:

@@ -2,19 +2,24 @@
 
 import asyncio
 import datetime
+import mmap
 import random
 import shutil
+import struct
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Final
 
 from tests.server import ROOT
 from tests.system.chaos import network
 from tests.system.chaos.client import Connection
 from tests.system.chaos.cluster import Node
 from tests.system.power.cut import LAWFUL, NOTHING, Disk, Loss
-from tests.system.power.shim import Rule, Shim
+from tests.system.power.shim import Rule, Shim, build
 
+CLOCK: Final = Path(__file__).with_name("clock.c")
+OFFSET: Final = struct.Struct("=q")
 SHOWN_LIMIT = 20.0
 FLUSH_BYTES, KEPT_LOG_BYTES = 4 << 20, 4 << 20
 """Smaller than they are by default, so that memtables are written out and logs are cut while faults come."""
@@ -105,33 +110,28 @@ class Power(Disks):
 
 
 class Clocks(World):
-    """Each node's wall clock is off by what a file says (libfaketime); the steady clocks are the machine's."""
+    """Each node's wall clock is off by what a file says (``clock.c``); the steady clocks are the machine's."""
 
-    LIBRARY = "faketime/libfaketimeMT.so.1"
-
-    @classmethod
-    def library(cls) -> Path | None:
-        return next(iter(Path("/usr/lib").glob(f"*/{cls.LIBRARY}")), None)
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder, count)
+        self._offsets: dict[str, mmap.mmap] = {}
 
     @staticmethod
     def missing() -> str:
-        return "" if Clocks.library() else "libfaketime missing (Debian: faketime)"
+        return Disks.missing()
 
     def make(self) -> None:
+        library = build(CLOCK)
         for node in self.nodes:
-            node.extra = {
-                "LD_PRELOAD": str(self.library()),
-                "FAKETIME_TIMESTAMP_FILE": str(node.folder / "offset"),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-            self.set_clock(node, 0)
+            path = node.folder / "offset"
+            path.write_bytes(OFFSET.pack(0))
+            with path.open("r+b") as file:
+                self._offsets[node.name] = mmap.mmap(file.fileno(), 0)
+            node.extra = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(path)}
 
     def set_clock(self, node: Node, offset_s: int) -> None:
         """Seconds a node's wall clock is ahead from now on."""
-        draft = node.folder / "offset.tmp"
-        draft.write_text(f"{offset_s:+d}\n")
-        draft.replace(node.folder / "offset")
+        self._offsets[node.name][:] = OFFSET.pack(offset_s)
 
     async def shown(self, node: Node, offset_s: int) -> None:
         """Return once the node was seen to have the new time: its date is made once a second."""

@@ -70,9 +70,9 @@ class Rule:
     """The number of a rule that must have hit something first; until then nothing is counted."""
 
 
-def build() -> Path:
-    """Compile the shim, unless that was done before; the library."""
-    name = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+def build(source: Path = SOURCE) -> Path:
+    """Compile a shim, unless that was done before; the library."""
+    name = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
     library = ROOT / ".cache" / "power" / f"shim-{name}.so"
     if not library.exists():
         compiler = shutil.which("cc")
@@ -80,7 +80,7 @@ def build() -> Path:
         library.parent.mkdir(parents=True, exist_ok=True)
         draft = library.with_suffix(f".{os.getpid()}")
         flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"]
-        subprocess.run([compiler, *flags, "-o", draft, SOURCE, "-ldl", "-lpthread"], check=True)
+        subprocess.run([compiler, *flags, "-o", draft, source, "-ldl", "-lpthread"], check=True)
         draft.replace(library)
     return library
 
