@@ -291,9 +291,9 @@ async def slow_disk(faults: Faults) -> None:
 @fault(2)
 async def stalled_disk(faults: Faults) -> None:
     """Syncs do not end."""
-    disk = faults.node().disk
+    disk = (faults.world.leader or faults.node()).disk
     disk.stalled = True
-    await faults.lasts(faults.random.choice((0.3, 1.5, 5.0)), lambda: setattr(disk, "stalled", False))
+    await faults.lasts(faults.random.choice((0.3, 1.5, 4.5, 4.5)), lambda: setattr(disk, "stalled", False))
 
 
 @fault(2)
