@@ -85,6 +85,11 @@ class Faults:
             network.block(link, silent=self.silent)
         self.later(seconds, lambda: [network.unblock(link, silent=self.silent) for link in links] and None)
 
+    def slow(self, node: Node, sync_s: tuple[float, float], seconds: float) -> None:
+        """Its syncs take between the two."""
+        node.disk.sync_s = sync_s
+        self.later(seconds, lambda: setattr(node.disk, "sync_s", USUAL_SYNC_S))
+
     def cut_off(self, node: Node, others: list[Node], seconds: float) -> None:
         links = [(node.name, other.name) for other in others]
         self.later_block(links + [(b, a) for a, b in links], seconds)
@@ -213,11 +218,14 @@ def _strike(faults: Faults, node: Node) -> None:
 
 @fault(2)
 async def unlucky_voters(faults: Faults) -> None:
-    """The leader ends, and the power of those that vote then fails: what they forgot they must not have said."""
+    """The leader ends, several stand at once, and the power of those that vote fails: they must not vote again."""
     random, world = faults.random, faults.world
     if faults.elections:
         return
     faults.elections = True
+    spread, world.spread = world.spread, 1
+    for node in random.sample(world.nodes, random.randint(0, 2)):  # Its own vote comes late, and so does what it asks.
+        faults.slow(node, random.choice(((0.02, 0.06), (0.1, 0.4))), 4.0)
     leader = world.leader
     if leader is not None:
         world.end(leader)
@@ -229,6 +237,7 @@ async def unlucky_voters(faults: Faults) -> None:
             world.end(node, power=True)
             faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
     faults.elections = False
+    world.spread = spread
 
 
 @fault(3)
@@ -238,8 +247,7 @@ async def fresh_majority(faults: Faults) -> None:
     nodes = random.sample(world.nodes, len(world.nodes))
     hit, rest = nodes[: len(nodes) // 2 + 1], nodes[len(nodes) // 2 + 1 :]
     for node in random.sample(hit, random.randint(0, len(hit))):
-        node.disk.sync_s = random.choice(((0.03, 0.1), (0.1, 0.4)))
-        faults.later(1.0, lambda node=node: setattr(node.disk, "sync_s", USUAL_SYNC_S))  # type: ignore[misc]
+        faults.slow(node, random.choice(((0.03, 0.1), (0.1, 0.4))), 1.0)
     await asyncio.sleep(random.uniform(0.1, 0.8))
     for node in rest:
         faults.cut_off(node, faults.others(node), random.uniform(3.0, 5.0))
@@ -277,17 +285,15 @@ async def clog(faults: Faults) -> None:
 
 @fault(2)
 async def slow_disk(faults: Faults) -> None:
-    disk = faults.node().disk
-    disk.sync_s = faults.random.choice(((0.01, 0.05), (0.1, 0.4)))
-    await faults.lasts(faults.long(), lambda: setattr(disk, "sync_s", USUAL_SYNC_S))
+    faults.slow(faults.node(), faults.random.choice(((0.01, 0.05), (0.1, 0.4))), faults.long())
 
 
 @fault(2)
 async def stalled_disk(faults: Faults) -> None:
     """Syncs do not end."""
-    disk = faults.node().disk
+    disk = (faults.world.leader or faults.node()).disk
     disk.stalled = True
-    await faults.lasts(faults.random.choice((0.3, 1.5, 5.0)), lambda: setattr(disk, "stalled", False))
+    await faults.lasts(faults.random.choice((0.3, 1.5, 4.5, 4.5)), lambda: setattr(disk, "stalled", False))
 
 
 @fault(2)

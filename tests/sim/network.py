@@ -23,9 +23,9 @@ class Weather:
 
     def __init__(self, random: Random, *, wild: bool) -> None:
         self.least_s = random.choice((0.0001, 0.0005, 0.002))
-        self.spread_s = random.choice((0.0003, 0.002, 0.02))
+        self.spread_s = random.choice((0.0003, 0.002, 0.02, 0.06))
         self.loses = random.choice((0.0, 0.02, 0.05, 0.2)) if wild else 0.0
-        self.doubles = random.choice((0.0, 0.01, 0.1)) if wild else 0.0
+        self.doubles = random.choice((0.0, 0.05, 0.3)) if wild else 0.0
         self.reorders = random.choice((0.0, 0.1, 1.0)) if wild else 0.0
 
 
