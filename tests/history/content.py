@@ -103,8 +103,10 @@ class Content:
                 return
             at += len(op.body.encode())
             placed = Placed(op, key, start + at)
-            if id(op) in seen:
-                before = seen[id(op)]
+            before = seen.get(id(op))
+            if before is not None and before.key != key and op.path == key[0] == before.key[0] and op.attempts > 1:
+                continue  # One of its attempts came to a stream that was made anew, which knows nothing of the others.
+            if before is not None:
                 self.wrong.append(f"{name(op)} stands twice: {before.key} {before.end} and {key} {placed.end}")
             elif op.path != key[0]:
                 self.wrong.append(f"{name(op)} stands in {key[0]}")

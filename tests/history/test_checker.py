@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.history.checker import Bounds, check
-from tests.history.records import START, Op, dump, load
+from tests.history.records import START, Op, dump, line, load
 from tests.history.story import AGAIN, PLAIN, TTL_S, Server, Story, Stream
 
 TRIES = 12
@@ -279,3 +279,23 @@ def test_a_reader_that_lacks_the_end_is_incomplete() -> None:
     story.ops[:] = [op for op in story.ops if op is last or op.kind != "live" or op.path != last.path]
     last.start = last.next = START
     assert check(story.ops)
+
+
+def batch(next_offset: str, attempts: int) -> list[Op]:
+    """A producer's append, and two reads that find it in one stream and in the next one of that path."""
+    body = line("x1")
+    ops = [Op(kind="create", path="s", sent=0, answered=1, outcome="acked", next=START)]
+    ops.append(Op(kind="append", path="s", sent=2, answered=9, outcome="acked", body=body, producer=("p", 0, 0)))
+    ops[-1].next, ops[-1].attempts = f"{1:016d}_{len(body):016d}", attempts
+    ops.append(Op(kind="delete", path="s", sent=10, answered=11, outcome="acked"))
+    ops.append(Op(kind="create", path="s", sent=12, answered=13, outcome="acked", next=START))
+    ops.append(
+        Op(kind="read", path="s", sent=14, answered=15, outcome="acked", start=START, next=next_offset, body=body)
+    )
+    return ops
+
+
+def test_an_append_sent_twice_may_meet_two_streams_and_one_sent_once_may_not() -> None:
+    again = f"{2:016d}_{len(line('x1')):016d}"
+    assert check(batch(again, attempts=2)) == []
+    assert check(batch(again, attempts=1))

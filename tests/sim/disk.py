@@ -53,8 +53,8 @@ class NodeDisk:
         self.kv: SimKv | None = None
         self.sync_s = USUAL_SYNC_S
         """A sync takes between the two."""
-        self.stalled = False
-        """No sync ends ..."""
+        self.stalled = 0
+        """How many faults want that no sync ends ..."""
         self.refuses = False
         """... and no write is taken."""
         self.fails = False

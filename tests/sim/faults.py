@@ -292,8 +292,8 @@ async def slow_disk(faults: Faults) -> None:
 async def stalled_disk(faults: Faults) -> None:
     """Syncs do not end."""
     disk = (faults.world.leader or faults.node()).disk
-    disk.stalled = True
-    await faults.lasts(faults.random.choice((0.3, 1.5, 4.5, 4.5)), lambda: setattr(disk, "stalled", False))
+    disk.stalled += 1
+    await faults.lasts(faults.random.choice((0.3, 1.5, 4.5, 4.5)), lambda: setattr(disk, "stalled", disk.stalled - 1))
 
 
 @fault(2)

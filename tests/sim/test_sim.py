@@ -109,11 +109,11 @@ def test_a_sync_covers_what_was_written_before_it_began() -> None:
         kv.write(batch(2))
         await asyncio.sleep(1)
         assert (disk.durable, done) == (1, [None])
-        disk.stalled = True
+        disk.stalled = 1
         syncs.sync(done.append)
         await asyncio.sleep(1)
         assert (disk.durable, len(done)) == (1, 1)
-        disk.stalled = False
+        disk.stalled = 0
         await asyncio.sleep(1)
         assert (disk.durable, len(done)) == (2, 2)
         disk.refuses = True
