@@ -4,6 +4,7 @@ import pytest
 
 from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.exchange import ChunkTaken, PeerMessage, SnapshotChunk
+from durable_streams_cluster.replica.group import GIVE_AGAIN_TICKS
 from durable_streams_cluster.replica.snapshots import GIVE_UP_TICKS, SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import Family
@@ -93,6 +94,31 @@ def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
         trio.done(append("kept", BODY))
     trio.passes = lambda sender, to, message: True
     trio.nodes["n3"].replica.deliver(trio.leader.replica.group.place.node, stuck)
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"], "one was enough"
+    agree(trio)
+
+
+def test_a_snapshot_takes_its_time_while_somebody_waits_at_who_gets_it() -> None:
+    """What waits was given to the leader once more after three seconds, and what had arrived until then was dropped: a
+    state that takes longer never came, as long as anybody asked there for anything."""
+    trio = lagging()
+    stuck: list[PeerMessage] = []
+
+    def holds_the_last(sender: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk) and message.final:
+            stuck.append(message)
+            return False
+        return True
+
+    trio.passes = holds_the_last
+    trio.cut.clear()
+    trio.nodes["n3"].propose(append("kept", b"asked"))
+    trio.tick(3)
+    assert stuck
+    trio.tick(GIVE_AGAIN_TICKS + 10)
+    trio.passes = lambda sender, to, message: True
+    trio.nodes["n3"].replica.deliver(trio.leader.replica.group.place.node, stuck[:1])
     trio.tick(20)
     assert trio.saw(SnapshotInstalled) == ["n3"], "one was enough"
     agree(trio)

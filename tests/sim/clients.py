@@ -92,10 +92,9 @@ class Client:
         op = Op(kind=kind, path=path, client=self.name, sent=self.world.now(), **more)
         return self.world.history.add(op)
 
-    async def do(self, op: Op, what: What, *, retried: bool = False) -> Any:
-        """Ask until it is known what became of it, if it may be asked again."""
+    async def do(self, op: Op, what: What, *, retried: bool = False, unsure: bool = False) -> Any:
+        """Ask until it is known what became of it, if it may be asked again; ``unsure``: it may have been done."""
         until = self.world.loop.now_s + RETRY_FOR_S
-        unsure = False
         while True:
             life = self.life()
             op.node = op.node or (life.node.name if life is not None else "")
@@ -224,7 +223,8 @@ class Client:
                 op.outcome, op.why = ("unknown", "") if broken else ("refused", "not now")
                 continue
             op.attempts += 1
-            await self.do(op, lambda streams, command=command: streams.append(command), retried=True)  # type: ignore[misc]
+            unsure = isinstance(result, BrokenConnection | OutcomeUnknown)
+            await self.do(op, lambda streams, command=command: streams.append(command), retried=True, unsure=unsure)  # type: ignore[misc]
             self.after_batch(op)
 
     async def read(self) -> None:

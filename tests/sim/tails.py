@@ -47,16 +47,19 @@ class Tail:
         """As ``gateway.live`` does, in the node's process: register, read, wait."""
         streams = life.streams
         ends_s = self.world.loop.now_s + CONNECTION_S
+        moved = True
         with streams.watch(self.path) as watch:
             while not self.done and self.world.loop.now_s < ends_s and not life.draining:
                 page = await streams.read(self.path, parse(self.at) if self.at != START else From.START)
                 if not isinstance(page, Page):
-                    await watch.wait(0.5)
+                    moved = await watch.wait(0.5)
                     continue
+                if page.bodies and not moved and not watch._moved:
+                    self.world.wrong.append(f"{self.path} moved at {life.node.name}, and nobody woke {self.name}")
                 if page.bodies or page.closed:
                     self.deliver(b"".join(page.bodies), str(page.next), closed=page.closed)
                 if page.up_to_date:
-                    await watch.wait(3.0)
+                    moved = await watch.wait(1.0)
 
     async def follow_events(self, life: Life) -> None:
         """One request to the gateway; what it sends arrives at once."""

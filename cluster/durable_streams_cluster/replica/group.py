@@ -108,6 +108,8 @@ class Group:
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
+        self._led: tuple[Term, NodeId | None] = (Term(0), None)
+        """The term and its leader, as they were in the last turn."""
         self._followed: tuple[Term, NodeId | None] = (Term(0), None)
         """The term and the leader that what is open was given to."""
         self._turned_away = False
@@ -260,10 +262,13 @@ class Group:
         self._inbox.clear()
         if self.core.role is not Role.LEADER:
             self.time.hear(self.core.cluster_ms, now)
-        if (self.core.term, self.core.leader) != self._followed:
-            self._followed = (self.core.term, self.core.leader)
-            self._quiet_ticks = 0
+        led = (self.core.term, self.core.leader)
+        if led != self._led:
+            self._led = led
             self._receiver.forget()
+        if led != self._followed:
+            self._followed = led
+            self._quiet_ticks = 0
             self._own.give_all_again()
             self._barriers.ask_again()
         if self.core.may_propose:
