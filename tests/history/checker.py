@@ -66,6 +66,8 @@ class Path:
             return True
         if self.shortest is None:
             return False
+        if not self._windows or since.sent < self._windows[0].sent:
+            return True  # It is not known how it was used at first.
         # Longer than a window between two uses that follow each other, or since the last.
         window = self.shortest * (1 - self.bounds.early)
         touch = self._touches.before(until.sent)
