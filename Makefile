@@ -35,7 +35,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve cluster test test-system lint types unit fuzz conformance clients packaging packaging-quick bench soak many chaos \
+.PHONY: help serve cluster test test-system lint types unit planted fuzz conformance clients packaging packaging-quick bench soak many chaos \
 	wheel clean \
 	preflight dev node system-packages anew
 
@@ -66,6 +66,9 @@ unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k
 
 sim: dev ## clusters of production nodes under simulated faults (SEEDS=10000 FROM=0, ARGS="--seed 7")
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --from $(FROM) $(ARGS)
+
+planted: dev ## bugs put into copies of the source, and how soon each is caught (ARGS="--rounds 200 BUG ...")
+	$(BIN)/python -m tests.planted $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## bytes nobody would send, to all that reads bytes (MINUTES=60 or INPUTS=10000000, ARGS="wire json")
 	$(BIN)/python -W error -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS),--minutes $(MINUTES)) $(ARGS)

@@ -7,8 +7,9 @@ from durable_streams_cluster.api import From
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.runtime.jobs import ALONE_TICKS, Jobs
 from durable_streams_cluster.streams.offsets import Offset
+from tests.gateway.asgi import Exchange
 from tests.peers.asking import control, data, long_poll, post, put, said, sse
-from tests.runtime.world import settle, simulate, started
+from tests.runtime.world import World, settle, simulate, started
 
 
 def test_who_is_woken_asks_no_leader_and_who_waited_in_vain_does() -> None:
@@ -40,16 +41,20 @@ def test_who_is_woken_asks_no_leader_and_who_waited_in_vain_does() -> None:
     simulate(main)
 
 
+async def watched() -> tuple[World, asyncio.Future[None], Exchange, Exchange]:
+    """A node with its chores, an SSE and a long-poll."""
+    world = await started()
+    await put(world, "s", "one")
+    jobs = Jobs(world.driver, world.streams, world.clock, world.metrics)
+    jobs.end_live = world.app.live.end
+    return world, asyncio.ensure_future(jobs.run()), await sse(world, "s"), await long_poll(world, "s")
+
+
 def test_a_node_that_is_alone_ends_no_live_reads() -> None:
     """It leads from its first tick on, and there is no second one that could take note of that."""
 
     async def main() -> None:
-        world = await started()
-        await put(world, "s", "one")
-        jobs = Jobs(world.driver, world.streams, world.clock, world.metrics)
-        jobs.end_live = world.app.live.end
-        chores = asyncio.ensure_future(jobs.run())
-        stream, poll = await sse(world, "s"), await long_poll(world, "s")
+        _, chores, stream, poll = await watched()
         await asyncio.sleep(5)
         assert (stream.done, poll.done) == (False, False)
         chores.cancel()
@@ -62,12 +67,7 @@ def test_a_node_that_is_alone_ends_no_live_reads() -> None:
 
 def test_a_node_without_a_leader_ends_its_live_reads() -> None:
     async def main() -> None:
-        world = await started()
-        await put(world, "s", "one")
-        jobs = Jobs(world.driver, world.streams, world.clock, world.metrics)
-        jobs.end_live = world.app.live.end
-        chores = asyncio.ensure_future(jobs.run())
-        stream, poll = await sse(world, "s"), await long_poll(world, "s")
+        world, chores, stream, poll = await watched()
         world.group.leaderless_ticks = ALONE_TICKS - 1
         await asyncio.sleep(2)
         assert not stream.done

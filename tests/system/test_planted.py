@@ -1,4 +1,4 @@
-"""Planted bugs are caught; ``make planted`` tries them all and prints a table (docs/planted.md)."""
+"""Planted bugs are caught; ``make planted`` tries them all and prints a table."""
 
 import secrets
 from pathlib import Path

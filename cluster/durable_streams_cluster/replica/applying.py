@@ -15,12 +15,12 @@ from durable_streams_cluster.streams.commands import Stamp
 class Applier:
     """Of one group."""
 
-    def __init__(self, store: StreamStore, own: Proposals) -> None:
-        """``own`` are the writes that wait here for their outcome."""
+    def __init__(self, store: StreamStore, own: Proposals, *, alone: bool) -> None:
+        """``own`` are the writes that wait here for their outcome; ``alone``: this node is the group."""
         self._store = store
         self._own = own
         self.sessions = Sessions(store.sessions())
-        self.hashes = Hashes()
+        self.hashes = Hashes(alone=alone)
 
     def restart(self, sessions: dict[int, Session]) -> None:
         """A snapshot took the place of what was applied."""

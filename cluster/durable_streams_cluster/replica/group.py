@@ -104,7 +104,7 @@ class Group:
         self.time = ClusterTime(applied.cluster_ms, now)
         self.lead = Lead(self.core, self.log, self.time)
         self._own = Proposals(place.incarnation)
-        self._applier = Applier(self.store, self._own)
+        self._applier = Applier(self.store, self._own, alone=self.alone)
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""

@@ -447,4 +447,5 @@ class Driver:
                 self._idle.set_result(None)
             if not self._led.done():
                 self._led.set_exception(self.failure)
+                self._led.exception()  # Of several nodes, none waits for it.
             self._fatal(self.failure)
