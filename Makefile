@@ -35,7 +35,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve cluster test test-system lint types unit planted fuzz conformance clients packaging packaging-quick bench soak many chaos \
+.PHONY: help serve cluster test test-system lint types unit sim planted fuzz conformance clients packaging packaging-quick bench soak many chaos \
 	wheel clean \
 	preflight dev node system-packages anew
 

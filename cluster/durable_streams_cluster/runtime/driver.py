@@ -104,7 +104,8 @@ class Driver:
         """Nothing was written since the last sync of an idle node."""
         self._idle: asyncio.Future[None] | None = None
         self._led: asyncio.Future[None] = self._loop.create_future()
-        """This node can serve alone."""
+        """This node can serve alone; of several, none waits for it."""
+        self._led.add_done_callback(lambda led: led.cancelled() or led.exception())
         self._handed: asyncio.Future[None] = self._loop.create_future()
         """Another node leads."""
 
@@ -366,8 +367,8 @@ class Driver:
         return self.failure is not None or not busy
 
     def _check_idle(self) -> None:
-        if self._idle is not None and not self._idle.done() and self._quiet():
-            self._idle.set_result(None)
+        if self._idle is not None and self._quiet():
+            finish(self._idle)
 
     def give_up_overdue(self) -> None:
         """Answer whoever has waited longer than ``Limits.proposal_timeout_s``: not stored, or nobody knows."""
@@ -443,9 +444,7 @@ class Driver:
                 error if isinstance(error, StorageError) else StorageError(f"{type(error).__name__}: {error}")
             )
             log.critical("this node cannot go on: %s", self.failure, exc_info=error)
-            if self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
-            if not self._led.done():
-                self._led.set_exception(self.failure)
-                self._led.exception()  # Of several nodes, none waits for it.
+            if self._idle is not None:
+                finish(self._idle)
+            raise_in(self._led, self.failure)
             self._fatal(self.failure)
