@@ -138,7 +138,12 @@ def _order(content: Content, ops: Sequence[Op]) -> Iterator[str]:
         if ended is not None and end > ended[0]:
             yield f"{name(op)} stands at {end}, behind the end at {ended[0]} that {name(ended[1])} made"
         by_path.setdefault(key[0], []).append((key[1], end, op))
-        if op.outcome == "acked" and op.next and offset(op.next)[1] != end:
+        if op.outcome != "acked" or not op.next:
+            continue
+        generation, told = offset(op.next)
+        # Another attempt came to the stream before, which was made anew since: what was told is of the next one.
+        elsewhere = op.attempts > 1 and content.key_of(op.path, generation) != key
+        if told != end and not elsewhere:
             yield f"{name(op)} was acknowledged at {op.next} and stands at {end}"
     for those in by_path.values():
         latest: Op | None = None

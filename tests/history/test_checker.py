@@ -299,3 +299,26 @@ def test_an_append_sent_twice_may_meet_two_streams_and_one_sent_once_may_not() -
     again = f"{2:016d}_{len(line('x1')):016d}"
     assert check(batch(again, attempts=2)) == []
     assert check(batch(again, attempts=1))
+
+
+def test_where_an_append_stands_is_compared_with_what_was_told_of_that_stream() -> None:
+    """Its first attempt came to one stream, unanswered; that expired, and the second came to the next."""
+
+    def story(attempts: int, generation: int) -> list[Op]:
+        before, body = line("x0"), line("x1")
+        told = f"{generation:016d}_{len(body):016d}"
+        ops = [Op(kind="create", path="s", sent=0, answered=1, outcome="acked", next=START)]
+        ops.append(Op(kind="append", path="s", sent=1, answered=2, outcome="acked", body=before))
+        ops[-1].next = f"{1:016d}_{len(before):016d}"
+        ops.append(Op(kind="append", path="s", sent=3, answered=20, outcome="acked", body=body, producer=("p", 0, 0)))
+        ops[-1].next, ops[-1].attempts = told, attempts
+        found = f"{1:016d}_{len(before + body):016d}"
+        ops.append(Op(kind="read", path="s", sent=5, answered=6, outcome="acked", start=START, next=found))
+        ops[-1].body = before + body
+        ops.append(Op(kind="delete", path="s", sent=10, answered=11, outcome="acked"))
+        ops.append(Op(kind="create", path="s", sent=12, answered=13, outcome="acked", next=START))
+        return ops
+
+    assert check(story(attempts=2, generation=2)) == []
+    assert check(story(attempts=1, generation=2))
+    assert check(story(attempts=2, generation=1))
