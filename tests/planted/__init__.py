@@ -112,14 +112,15 @@ def _simulate(sources: Path, first: int, limit: int, cores: int) -> Catch:
 
 
 def _scripts(sources: Path) -> Catch:
-    """The first script that fails, or that does not end."""
+    """The scripts that fail, or the one that does not end."""
     hangs = ["-o", f"faulthandler_timeout={HANGS_S}", "-o", "faulthandler_exit_on_timeout=true"]
-    done = _run(sources, "pytest", "-v", "--maxfail=1", "-p", "no:cacheprovider", *hangs, *SCRIPTS)
-    failed = re.search(r"^(?:FAILED|ERROR) (tests/.*?)(?: - (.*))?$", done.stdout, re.MULTILINE)
-    if failed is not None:
-        return Catch(0, f"script {failed.group(1)}: {failed.group(2) or ''}".rstrip(": "))
-    begun = re.findall(r"^(tests/\S+::.*?)(?: PASSED.*)?$", done.stdout, re.MULTILINE)
+    done = _run(sources, "pytest", "-v", "--tb=no", "-p", "no:cacheprovider", *hangs, *SCRIPTS)
+    failed = re.findall(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if failed:
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return Catch(0, f"script {failed[0]}{more}")
+    begun = re.findall(r"^(tests/\S+::\S+)", done.stdout, re.MULTILINE)
     if "Timeout" in done.stderr and begun:
-        return Catch(0, f"script {begun[-1].strip()}: it does not end")
+        return Catch(0, f"script {begun[-1]}, which does not end")
     assert done.returncode == 0, f"the scripts do not run: {done.stdout[-2000:]}{done.stderr}"
     return Catch(0, "")

@@ -14,10 +14,13 @@ EXPECTED = (
     *("kill", "power cut", "power cut of all", "term", "pause", "partition", "one way partition", "pair cut", "reset"),
     *(
         "unlucky leaders",
+        "figure eight",
+        "contested elections",
         "clog",
         "slow disk",
         "stalled disk",
         "write stall",
+        "write hiccups",
         "disk error",
         "wall jump",
         "crash with loss",

@@ -19,7 +19,8 @@ from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Append, Create
 from tests.history.checker import Bounds, check
 from tests.history.records import Recorder, dump
-from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client
+from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client, Rusher
+from tests.sim.elections import KINDS
 from tests.sim.faults import Faults
 from tests.sim.loop import VirtualLoop, context_of
 from tests.sim.network import Network, Weather
@@ -95,9 +96,11 @@ class World:
         """Of election timeouts, in ticks."""
         for module, name, values in BOUNDS:
             setattr(module, name, draw.choice(values))
-        self.faults = Faults(self, Random(draw.getrandbits(62)))
+        self.faults = Faults(self, Random(draw.getrandbits(62)), KINDS)
         self.keeps_order = not wild and not self.faults.silent
         self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
+        self.clients += [Rusher(self, 100 + number, Random(draw.getrandbits(62))) for number in range(2)]
+        self.rush_until_s = 0.0
         self.tails = [
             Tail(self, number, Random(draw.getrandbits(62)), draw.choice(PLAIN + CLOSING[:1])) for number in range(3)
         ]
