@@ -67,7 +67,8 @@ class NodeDisk:
         self.flushes = 0
 
     def open(self) -> SimKv:
-        """A process starts on what is there."""
+        """A process starts on what is there, which is durable then: recovery writes it into table files."""
+        self.durable = len(self.batches)
         self.kv = SimKv(self)
         self.flushing, self.unflushed = False, 0
         return self.kv
