@@ -32,7 +32,7 @@ def main() -> int:
             )
             missed += not caught.what
             rows.append((bug, caught, time.monotonic() - began))
-            print(f"{bug}: {caught.what or 'MISSED'}\n", flush=True)
+            print(f"{bug}: {caught.rounds or 'scripts'}: {caught.what or 'MISSED'}\n", flush=True)
     print("| bug | rounds or seeds | seconds | caught by |\n|---|---|---|---|")
     for bug, caught, seconds in rows:
         shown = " ".join(caught.what.split())[:100] or "nothing"
