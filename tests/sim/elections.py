@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from tests.sim.faults import KINDS, Faults, fault
-from tests.sim.node import Node
+from tests.sim.node import BrokenConnection, Node
 
 __all__ = ["KINDS"]
 
@@ -65,12 +65,75 @@ async def unlucky_voters(faults: Faults) -> None:
         faults.later(random.uniform(0.5, 3), lambda: world.start(leader))
     for _ in range(random.randint(2, 6)):
         with contextlib.suppress(TimeoutError):
-            node = await asyncio.wait_for(world.observer.next_vote(), 5)
+            voted = world.observer.next_vote if random.random() < 0.7 else world.observer.next_told
+            node = await asyncio.wait_for(voted(), 5)
             await asyncio.sleep(random.choice((0.0, 0.001, 0.02)) * random.random())
             world.end(node, power=True)
             faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
     faults.elections = False
     world.spread = spread
+
+
+@fault(3)
+async def voter_between(faults: Faults) -> None:
+    """Two sides that do not hear each other want the vote of a leader that ended; its power fails when one has it."""
+    random, world = faults.random, faults.world
+    voter = world.leader
+    if faults.elections or voter is None:
+        return
+    faults.elections = True
+    spread, world.spread = world.spread, 1
+    others = random.sample(faults.others(voter), len(world.nodes) - 1)
+    early, late = others[: len(others) // 2], others[len(others) // 2 :]
+    faults.later_block([link for a in early for b in late for link in ((a.name, b.name), (b.name, a.name))], 4.0)
+    for node in late:  # These stand first, and ask when their own vote is durable.
+        faults.slow(node, (0.3, 0.5), 3.0)
+    for node in (*early, voter):
+        node.hesitates = 10 if node is voter else 2
+    stand_at_will = faults.until_called(lambda: [setattr(node, "hesitates", 0) for node in world.nodes] and None)
+    world.end(voter)
+    await asyncio.sleep(0.02)
+    world.start(voter)
+    if random.random() < 0.5:
+        faults.slow(voter, (0.02, 0.06), 3.0)
+    with contextlib.suppress(TimeoutError):
+        while await asyncio.wait_for(world.observer.next_told(), 5) is not voter:
+            pass
+        await asyncio.sleep(random.choice((0.0, 0.005)))
+        world.end(voter, power=True)
+        faults.later_block([(node.name, voter.name) for node in early], 1.0)
+        await asyncio.sleep(0.005)
+        world.start(voter)
+        await asyncio.sleep(1.0)
+    stand_at_will()
+    faults.elections = False
+    world.spread = spread
+
+
+@fault(2)
+async def hand_overs(faults: Faults) -> None:
+    """The lead goes from one to the next, while many batches are under way."""
+    for _ in range(faults.random.randint(2, 5)):
+        leader = faults.world.leader
+        if leader is not None:
+            await _hand_over(faults, leader)
+            await asyncio.sleep(faults.random.uniform(0.0, 0.5))
+
+
+async def _hand_over(faults: Faults, leader: Node) -> None:
+    """What is on its way to a leader is refused one after the other, while the next leader is heard of already."""
+    random, world, life = faults.random, faults.world, leader.life
+    if life is None or life.paused or life.stopping:
+        return
+    slow = world.network.slow
+    links = [(other.name, leader.name) for other in faults.others(leader) if random.random() < 0.5]
+    slow.update({link: random.choice((0.03, 0.1)) for link in links})
+    mend = faults.until_called(lambda: [slow.pop(link, None) for link in links] and None)
+    world.rush_until_s = world.loop.now_s + 0.5
+    await asyncio.sleep(random.uniform(0.05, 0.2))
+    with contextlib.suppress(BrokenConnection, TimeoutError):
+        await asyncio.wait_for(life.ask(life.driver.hand_over, 0.0, 0.0), timeout=5)
+    mend()
 
 
 @fault(2)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from durable_streams_cluster.ids import NodeId, Term
-from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated
+from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated, VoteReply
+from durable_streams_cluster.replica.exchange import Addressed
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_hard_state, decode_installs
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 GROUP = 1
 STATE = keys.group_state(GROUP)
 HARD = keys.hard_state(GROUP)
-VOTE = NodeId("a vote")
+VOTE, TOLD = NodeId("a vote"), NodeId("a vote that is told")
 INSTALLS = keys.installs(GROUP)
 
 
@@ -174,6 +175,20 @@ class Observer:
         await self._wait(VOTE)
         assert self._voter is not None
         return self._voter
+
+    async def next_told(self) -> "Node":
+        """Return a node that tells another one that it has its vote."""
+        await self._wait(TOLD)
+        assert self._voter is not None
+        return self._voter
+
+    def sent(self, node: "Node", outbox: list[Addressed]) -> None:
+        """What a node sends."""
+        if TOLD in self._waits and any(
+            isinstance(each.message, VoteReply) and each.message.granted and not each.message.pre for each in outbox
+        ):
+            self._voter = node
+            self._happened(TOLD)
 
     async def _wait(self, key: NodeId | None) -> None:
         waits = self._waits.get(key)

@@ -16,6 +16,8 @@ EXPECTED = (
         "unlucky leaders",
         "figure eight",
         "contested elections",
+        "hand overs",
+        "voter between",
         "clog",
         "slow disk",
         "stalled disk",

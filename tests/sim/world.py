@@ -102,7 +102,7 @@ class World:
         # A leader that is full may take what comes behind a letter that it refused.
         self.keeps_order = not wild and not self.faults.silent and lead.MAX_INFLIGHT_BYTES > FULL_BYTES
         self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
-        self.clients += [Rusher(self, 100 + number, Random(draw.getrandbits(62))) for number in range(2)]
+        self.clients += [Rusher(self, 100 + number, Random(draw.getrandbits(62))) for number in range(3)]
         self.rush_until_s = 0.0
         self.tails = [
             Tail(self, number, Random(draw.getrandbits(62)), draw.choice(PLAIN + CLOSING[:1])) for number in range(3)
