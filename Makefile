@@ -67,7 +67,7 @@ unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k
 sim: dev ## clusters of production nodes under simulated faults (SEEDS=10000 FROM=0, ARGS="--seed 7")
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --from $(FROM) $(ARGS)
 
-planted: dev ## bugs put into copies of the source, and how soon each is caught (ARGS="--rounds 200 BUG ...")
+planted: dev ## bugs put into copies of the source, and how soon each is caught: docs/planted-bugs.md (ARGS="BUG ...")
 	$(BIN)/python -m tests.planted $(ARGS)
 
 fuzz: $(VENV)/.fuzz ## bytes nobody would send, to all that reads bytes (MINUTES=60 or INPUTS=10000000, ARGS="wire json")

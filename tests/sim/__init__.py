@@ -10,8 +10,8 @@ simulated parts are a quarter.
 A seed draws its size (3 or 5 nodes), its clocks, links, limits and clients, and a few kinds of faults (``faults``);
 after some seconds everything is healed, every node must take writes within a bound, and all must come to hold the
 same. ``observer`` watches every write for what must hold between nodes: one leader a term, the same entry and the
-same state at each index, a leader that has all that is committed, time that does not go back. What clients were
-told goes to ``tests.history``, which judges real processes, too.
+same state at each index, on the disks of a majority before it is applied, a leader that has all that is committed,
+time that does not go back. What clients were told goes to ``tests.history``, which judges real processes, too.
 
     python -m tests.sim --seed 7                  replays one, and tells what happened
     python -m tests.sim --seeds 200 --from 1000   many, on all cores; ends in a table of what was seen happen
