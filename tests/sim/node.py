@@ -115,8 +115,11 @@ class Life:
             return answer
         self.requests[answer] = None
 
+        async def run() -> Any:
+            return await what()
+
         def begin() -> None:
-            loop.create_task(what()).add_done_callback(
+            loop.create_task(run()).add_done_callback(
                 lambda done: loop.call_later(back_s, self._answered, answer, done, context=self.node.world.outside)
             )
 
