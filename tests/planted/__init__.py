@@ -1,8 +1,9 @@
 """Bugs that are planted into a copy of the source, and must be found: what a harness is worth is what it catches.
 
 Those in ``node`` are attacked by power cuts of a real process (``tests.system.power``), those in ``cluster`` by the
-simulation (``tests.sim``). Each ``*.patch`` begins with what is wrong and why it is dangerous. One that no longer
-applies is to be made anew from the code as it is now, with the same bug in it: see ``plant``.
+simulation (``tests.sim``); one that its seeds miss must be caught by a script: one of the tests in ``SCRIPTS``.
+``docs/planted-bugs.md`` has the table. Each ``*.patch`` begins with what is wrong and why it is dangerous. One that no
+longer applies is to be made anew from the code as it is now, with the same bug in it: see ``plant``.
 """
 
 import dataclasses
@@ -21,6 +22,10 @@ from tests.system.power.lives import attack
 HERE: Final = Path(__file__).parent
 NODE: Final = tuple(sorted(each.stem for each in (HERE / "node").glob("*.patch")))
 CLUSTER: Final = tuple(sorted(each.stem for each in (HERE / "cluster").glob("*.patch")))
+SCRIPTS: Final = ("tests/raft", "tests/replica")
+"""Tests of what a core does, scenario by scenario."""
+HANGS_S: Final = 60
+"""A script of them that takes so long does not end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Catch:
     """How a bug was found; ``what`` is empty when it was not."""
 
     rounds: int
-    """Or seeds."""
+    """Or seeds; 0: no seed did, a script did."""
     what: str
 
 
@@ -57,10 +62,24 @@ def plant(name: str, into: Path) -> Path:
     return into
 
 
-def catch(name: str, folder: Path, seed: str, limit: int, say: Callable[[str], None] = print) -> Catch:
-    """Attack what has this bug: so many rounds, or seeds from a number on that ``seed`` gives, at most."""
+def catch(name: str, folder: Path, seed: str, limit: int, say: Callable[[str], None] = print, cores: int = 0) -> Catch:
+    """Attack what has this bug: so many rounds, or seeds from a number on that ``seed`` gives, at most.
+
+    Args:
+        name: of the bug.
+        folder: to work in; it is removed.
+        seed: hexadecimal.
+        limit: 0 for the scripts alone.
+        say: gets what happens, round by round.
+        cores: how many seeds at a time; 0 for as many as there are cores.
+
+    """
     sources = plant(name, folder / "source")
-    found = _simulate(sources, int(seed, 16), limit) if name in CLUSTER else _cut(name, sources, seed, limit, say)
+    if name in NODE:
+        found = _cut(name, sources, seed, limit, say)
+    else:
+        found = _simulate(sources, int(seed, 16), limit, cores) if limit else Catch(0, "")
+        found = found if found.what else _scripts(sources)
     shutil.rmtree(folder)
     return dataclasses.replace(found, what=found.what.replace(str(folder), ""))
 
@@ -70,11 +89,18 @@ def _cut(name: str, sources: Path, seed: str, limit: int, say: Callable[[str], N
     return Catch(sum(figures.kills.values()), figures.wrong[0] if figures.wrong else "")
 
 
-def _simulate(sources: Path, first: int, limit: int) -> Catch:
-    paths = [str(sources / part) for part in ("cluster", "client", "proto")]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--seeds", str(limit), "--from", str(first), "--first-failure"],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=False,
+def _run(sources: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A module of this repository, on the copy of the source."""
+    paths = os.pathsep.join(str(sources / part) for part in ("cluster", "client", "proto"))
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _simulate(sources: Path, first: int, limit: int, cores: int) -> Catch:
+    processes = ["--processes", str(cores)] if cores else []
+    done = _run(
+        sources, "tests.sim", "--seeds", str(limit), "--from", str(first), "--first-failure", *processes
     )  # fmt: skip
     tried = re.search(r"^(\d+) seeds, \d+ acknowledged", done.stdout, re.MULTILINE)
     wrong = re.search(r"^seed \d+: \d+ violations.*\n  (.*)", done.stdout, re.MULTILINE)
@@ -83,3 +109,18 @@ def _simulate(sources: Path, first: int, limit: int) -> Catch:
         assert last[0].startswith("AssertionError"), f"the simulation does not run: {done.stderr}"
         return Catch(limit, last[0])
     return Catch(int(tried.group(1)) if tried else limit, wrong.group(1) if wrong else "")
+
+
+def _scripts(sources: Path) -> Catch:
+    """The scripts that fail, or the one that does not end."""
+    hangs = ["-o", f"faulthandler_timeout={HANGS_S}", "-o", "faulthandler_exit_on_timeout=true"]
+    done = _run(sources, "pytest", "-v", "--tb=no", "-p", "no:cacheprovider", *hangs, *SCRIPTS)
+    failed = re.findall(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if failed:
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return Catch(0, f"script {failed[0]}{more}")
+    begun = re.findall(r"^(tests/\S+::\S+)", done.stdout, re.MULTILINE)
+    if "Timeout" in done.stderr and begun:
+        return Catch(0, f"script {begun[-1]}, which does not end")
+    assert done.returncode == 0, f"the scripts do not run: {done.stdout[-2000:]}{done.stderr}"
+    return Catch(0, "")

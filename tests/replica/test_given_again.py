@@ -1,17 +1,22 @@
 """What a leader dropped without a word is given to it again, however much else it answers meanwhile."""
 
+import pytest
+
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import Entry, EntryId, EntryKind, Membership
 from durable_streams_cluster.raft.messages import AppendEntries, Heartbeat, entry_crc
+from durable_streams_cluster.replica import lead
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.replica.exchange import AskRead, Forward, ReadAnswer
+from durable_streams_cluster.replica.exchange import AskRead, Forward, ReadAnswer, Reason
 from durable_streams_cluster.replica.group import GIVE_AGAIN_TICKS, Place
 from durable_streams_cluster.replica.replica import Replica
-from durable_streams_cluster.storage.codecs import Proposal, encode_proposals
+from durable_streams_cluster.storage.codecs import Origin, Proposal, encode_proposals
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.streams.commands import Delete
+from tests.replica.node import append
+from tests.replica.trio import Trio
 
 LEADER, HERE = NodeId("n1"), NodeId("n2")
 TERM = Term(1)
@@ -71,6 +76,18 @@ def test_a_write_is_given_again_though_others_are_answered() -> None:
         if dropped in again:
             return
     raise AssertionError("it waits until it is given up")
+
+
+def test_nothing_small_overtakes_what_found_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an election all that waits is given to the next leader in one letter. It took the small batches out of the
+    middle of it, and refused the large ones in front of them: given again, they came behind."""
+    monkeypatch.setattr(lead, "MAX_INFLIGHT_BYTES", 6_000)
+    trio = Trio().boot()
+    sizes = (3_000, 3_000, 10, 3_000, 10)
+    letter = [Proposal(Origin(77, number), append("s", bytes(size))) for number, size in enumerate(sizes, 1)]
+    assert trio.leader.replica.group.lead.take(letter) == {Reason.OVERLOADED: [2, 3, 4, 5]}
+    trio.settle()
+    assert trio.leader.replica.group.lead.take(letter[1:]) == {Reason.OVERLOADED: [4, 5]}
 
 
 def test_a_question_is_asked_again_though_writes_are_answered() -> None:

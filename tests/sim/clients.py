@@ -269,6 +269,16 @@ class Client:
             await self.do(op, lambda streams: streams.create(command), retried=True)
 
 
+class Rusher(Client):
+    """Sends nothing but batches one behind the other, whenever ``World.rush_until_s`` has it."""
+
+    async def run(self) -> None:
+        while not self.world.resting:
+            await asyncio.sleep(0.02)
+            if self.world.loop.now_s < self.world.rush_until_s:
+                await self.pipeline()
+
+
 def _give_up(answer: asyncio.Future[Any]) -> None:
     if not answer.done():
         answer.set_exception(BrokenConnection())

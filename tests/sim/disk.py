@@ -26,7 +26,7 @@ class SimKv(MemoryKv):
     def write(self, batch: WriteBatch) -> None:
         disk = self._disk
         assert disk.kv is self, "a process that ended writes"
-        if disk.refuses:
+        if disk.refuses or (disk.refuses_some and disk.random.random() < disk.refuses_some):
             raise WriteStalled
         assert not disk.flushing, "a write came between the sync before a flush and its end"
         disk.watch(len(disk.batches), batch)
@@ -56,7 +56,9 @@ class NodeDisk:
         self.stalled = 0
         """How many faults want that no sync ends ..."""
         self.refuses = False
-        """... and no write is taken."""
+        """... and no write is taken ..."""
+        self.refuses_some = 0.0
+        """... or this share of them."""
         self.fails = False
         """The next sync fails."""
         self.flushing = False
@@ -65,7 +67,8 @@ class NodeDisk:
         self.flushes = 0
 
     def open(self) -> SimKv:
-        """A process starts on what is there."""
+        """A process starts on what is there, which is durable then: recovery writes it into table files."""
+        self.durable = len(self.batches)
         self.kv = SimKv(self)
         self.flushing, self.unflushed = False, 0
         return self.kv

@@ -29,12 +29,12 @@ def fault(weight: int) -> Callable[[Fault], Fault]:
 class Faults:
     """Lets one happen after the other, several at a time perhaps, until ``stop``."""
 
-    def __init__(self, world: "World", random: Random) -> None:
+    def __init__(self, world: "World", random: Random, kinds: dict[str, tuple[Fault, int]]) -> None:
         self.world, self.random = world, random
         self.rate_s = random.choice((0.5, 0.8, 1.2))
         self.silent = random.random() < 0.4
         """Whether a cut is only noticed by what does not come."""
-        names = list(KINDS)
+        names = list(kinds)
         self.kinds = sorted(random.sample(names, random.randint(3, len(names) // 2 + 2)))
         self.count = 0
         self.elections = False
@@ -75,6 +75,17 @@ class Faults:
             self._ends.remove(end)
             end()
 
+    def until_called(self, end: Callable[[], None]) -> Callable[[], None]:
+        """Return what undoes it, once; ``stop`` does, too."""
+        self._ends.append(end)
+
+        def undo() -> None:
+            if end in self._ends:
+                self._ends.remove(end)
+                end()
+
+        return undo
+
     def later(self, seconds: float, end: Callable[[], None]) -> None:
         """Undo by and by."""
         self._running.append(asyncio.ensure_future(self.lasts(seconds, end)))
@@ -93,6 +104,22 @@ class Faults:
     def cut_off(self, node: Node, others: list[Node], seconds: float) -> None:
         links = [(node.name, other.name) for other in others]
         self.later_block(links + [(b, a) for a, b in links], seconds)
+
+    def isolate(self, nodes: list[Node]) -> Callable[[], None]:
+        """Each of these hears nobody and is heard by nobody, until what is returned is called."""
+        network, names = self.world.network, [node.name for node in self.world.nodes]
+        alone = {node.name for node in nodes}
+        links = [(a, b) for a in names for b in names if a != b and alone & {a, b}]
+        for link in links:
+            network.block(link, silent=self.silent)
+        return self.until_called(lambda: [network.unblock(link, silent=self.silent) for link in links] and None)
+
+    async def elected(self) -> Node | None:
+        """Who leads next; None if that takes long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.world.observer.next_leader(), 5)
+            return self.world.leader
+        return None
 
     def long(self) -> float:
         return self.random.choice((0.3, 0.3, 1.0, 2.5, 4.0)) * self.random.uniform(0.5, 1.5)
@@ -136,11 +163,16 @@ async def power_cut_of_all(faults: Faults) -> None:
 
 @fault(3)
 async def term(faults: Faults) -> None:
-    """SIGTERM, and a new start."""
+    """SIGTERM, and a new start; many batches are under way to a leader that hands over."""
     node = faults.node()
     life = node.life
     if life is None or life.paused:
         return
+    if node is faults.world.leader:
+        faults.world.rush_until_s = faults.world.loop.now_s + 0.5
+        await asyncio.sleep(faults.random.uniform(0.0, 0.1))
+        if node.life is not life:
+            return
     with contextlib.suppress(BrokenConnection, TimeoutError):
         await asyncio.wait_for(life.ask(life.stop, 0.0, 0.0), timeout=12)
     if node.life is life:
@@ -174,86 +206,6 @@ async def one_way_partition(faults: Faults) -> None:
     if faults.random.random() < 0.5:
         links = [(b, a) for a, b in links]
     faults.block(links if faults.random.random() < 0.6 else links[:1])
-
-
-@fault(3)
-async def unlucky_leaders(faults: Faults) -> None:
-    """The leader is struck, and those that are elected next, while they replicate what they found; and come back."""
-    random, world = faults.random, faults.world
-    if faults.elections:
-        return
-    faults.elections = True
-    for number in range(random.randint(3, 6)):
-        if number:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(world.observer.next_leader(), 5)
-            await _moment(faults)
-        node = world.leader
-        if node is not None:
-            _strike(faults, node)
-    faults.elections = False
-
-
-async def _moment(faults: Faults) -> None:
-    node = faults.world.leader
-    if node is None or faults.random.random() < 0.5:
-        await asyncio.sleep(faults.random.choice((0.001, 0.01, 0.1)) * faults.random.random())
-    else:
-        await faults.world.observer.next_apply(node.name)
-
-
-def _strike(faults: Faults, node: Node) -> None:
-    random, world = faults.random, faults.world
-    away_s = random.uniform(2.0, 4.5)
-    match random.randrange(4):
-        case 0:
-            world.end(node, power=random.random() < 0.5)
-            faults.later(random.choice((0.1, 1.0, away_s)), lambda: world.start(node))
-        case 1:
-            spared = random.choice(faults.others(node))
-            faults.cut_off(node, [other for other in faults.others(node) if other is not spared], away_s)
-        case _:
-            faults.cut_off(node, faults.others(node), away_s)
-
-
-@fault(2)
-async def unlucky_voters(faults: Faults) -> None:
-    """The leader ends, several stand at once, and the power of those that vote fails: they must not vote again."""
-    random, world = faults.random, faults.world
-    if faults.elections:
-        return
-    faults.elections = True
-    spread, world.spread = world.spread, 1
-    for node in random.sample(world.nodes, random.randint(0, 2)):  # Its own vote comes late, and so does what it asks.
-        faults.slow(node, random.choice(((0.02, 0.06), (0.1, 0.4))), 4.0)
-    leader = world.leader
-    if leader is not None:
-        world.end(leader)
-        faults.later(random.uniform(0.5, 3), lambda: world.start(leader))
-    for _ in range(random.randint(2, 6)):
-        with contextlib.suppress(TimeoutError):
-            node = await asyncio.wait_for(world.observer.next_vote(), 5)
-            await asyncio.sleep(random.choice((0.0, 0.001, 0.02)) * random.random())
-            world.end(node, power=True)
-            faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
-    faults.elections = False
-    world.spread = spread
-
-
-@fault(3)
-async def fresh_majority(faults: Faults) -> None:
-    """Slow disks; then the power of a bare majority fails, and who could help it out is cut off for long."""
-    random, world = faults.random, faults.world
-    nodes = random.sample(world.nodes, len(world.nodes))
-    hit, rest = nodes[: len(nodes) // 2 + 1], nodes[len(nodes) // 2 + 1 :]
-    for node in random.sample(hit, random.randint(0, len(hit))):
-        faults.slow(node, random.choice(((0.03, 0.1), (0.1, 0.4))), 1.0)
-    await asyncio.sleep(random.uniform(0.1, 0.8))
-    for node in rest:
-        faults.cut_off(node, faults.others(node), random.uniform(3.0, 5.0))
-    for node in hit:
-        world.end(node, power=True)
-        faults.later(random.uniform(0.05, 0.5), lambda node=node: world.start(node))  # type: ignore[misc]
 
 
 @fault(2)
@@ -302,6 +254,14 @@ async def write_stall(faults: Faults) -> None:
     disk = faults.node().disk
     disk.refuses = True
     await faults.lasts(faults.long() / 2, lambda: setattr(disk, "refuses", False))
+
+
+@fault(1)
+async def write_hiccups(faults: Faults) -> None:
+    """The store takes every other write at the first try only."""
+    disk = faults.node().disk
+    disk.refuses_some = 0.5
+    await faults.lasts(faults.long(), lambda: setattr(disk, "refuses_some", 0.0))
 
 
 @fault(1)

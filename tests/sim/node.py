@@ -85,6 +85,7 @@ class Life:
         effects = self._turn(now, syncing=syncing)
         if effects.events:
             self.node.world.observer.events(self, effects.events)
+        self.node.world.observer.sent(self.node, effects.outbox)
         return effects
 
     def _watched_is_new(self, origin: int, number: int) -> bool:
@@ -165,13 +166,15 @@ class Node:
     def __init__(self, world: "World", name: NodeId, random: Random) -> None:
         self.world, self.name, self.random = world, name, random
         self.rate = 1.0
+        self.hesitates = 0
+        """By how many ticks it stands later than it would."""
         self.wall_skew_ms = 0
         self.life: Life | None = None
         self.disk = NodeDisk(Random(random.getrandbits(62)), lambda number, batch: world.observer.written(self, batch))
 
     def dice(self, below: int) -> int:
         """By chance, but perhaps not by as much as that: then several stand for election at once."""
-        return self.random.randrange(min(below, self.world.spread))
+        return min(below - 1, self.hesitates + self.random.randrange(min(below, self.world.spread)))
 
     def start(self) -> None:
         """A process starts on what the disk holds."""

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from durable_streams_cluster.ids import NodeId, Term
-from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated
+from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated, VoteReply
+from durable_streams_cluster.replica.exchange import Addressed
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_hard_state, decode_installs
 from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 
 if TYPE_CHECKING:
+    from tests.sim.disk import NodeDisk
     from tests.sim.node import Life, Node
 
 GROUP = 1
 STATE = keys.group_state(GROUP)
 HARD = keys.hard_state(GROUP)
-VOTE = NodeId("a vote")
+VOTE, TOLD = NodeId("a vote"), NodeId("a vote that is told")
 INSTALLS = keys.installs(GROUP)
 
 
@@ -28,6 +30,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self.log: dict[int, bytes] = {}
+        self.batch_of: dict[int, int] = {}
+        """By which write of the node's each entry came; it stays when the entry is dropped."""
         self.dropped: dict[int, bytes] = {}
         """Of the log, by the newest write: what is applied may go at once."""
         self.applied = 0
@@ -59,6 +63,7 @@ class Observer:
     def __init__(self) -> None:
         self.marks: Counter[str] = Counter()
         self._seen: dict[NodeId, _Seen] = {}
+        self._disks: dict[NodeId, NodeDisk] = {}
         self._committed: dict[int, bytes] = {}
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
@@ -74,8 +79,9 @@ class Observer:
     def starts(self, node: "Node") -> None:
         """A node's disk is looked at anew: it may have lost some."""
         seen = self._seen[node.name] = _Seen()
-        for batch in node.disk.batches:
-            self._take(seen, batch)
+        self._disks[node.name] = node.disk
+        for number, batch in enumerate(node.disk.batches):
+            self._take(seen, batch, number)
         expected = self._sums.get(seen.applied)
         assert expected is None or expected == seen.sum, f"{node.name} starts with other data than it had"
 
@@ -83,7 +89,7 @@ class Observer:
         """A node writes: the same entries are committed everywhere, and do the same everywhere."""
         seen = self._seen[node.name]
         before, epoch = seen.applied, seen.epoch
-        self._take(seen, batch)
+        self._take(seen, batch, len(node.disk.batches))
         if VOTE in self._waits:
             self._votes(node, batch)
         if seen.epoch != epoch:
@@ -112,15 +118,23 @@ class Observer:
         assert known == entry, f"{node} applied another entry {index} than others"
         if index > self.top:
             self.top = index
+            durable = sum(self._is_durable(each, index, entry) for each in self._seen)
+            assert 2 * durable > len(self._seen), f"{node} applied entry {index}, which {durable} disks keep for sure"
             stamp = decode_entry(GROUP, index, entry).cluster_ms
             assert stamp >= self._stamp, f"cluster time goes back from {self._stamp} to {stamp} in entry {index}"
             self._stamp = stamp
 
-    def _take(self, seen: _Seen, batch: WriteBatch) -> None:
+    def _is_durable(self, node: NodeId, index: int, entry: bytes) -> bool:
+        """Whether it has this entry, and no power cut takes that back."""
+        seen, disk = self._seen[node], self._disks[node]
+        found = seen.log.get(index) or seen.dropped.get(index)
+        return found == entry and seen.batch_of[index] < disk.durable
+
+    def _take(self, seen: _Seen, batch: WriteBatch, number: int) -> None:
         seen.dropped.clear()
         for op in batch.ops:
             if op.family is Family.LOG:
-                self._take_log(seen, op)
+                self._take_log(seen, op, number)
             elif isinstance(op, Put):
                 if op.key == STATE:
                     seen.applied = decode_applied(op.value).index
@@ -134,9 +148,10 @@ class Observer:
                 for key in [key for key in seen.data if op.start <= key < op.end]:
                     seen.put(key, 0)
 
-    def _take_log(self, seen: _Seen, op: object) -> None:
+    def _take_log(self, seen: _Seen, op: object, number: int) -> None:
         if isinstance(op, Put) and op.key != HARD:
-            seen.log[keys.entry_index(op.key)] = op.value
+            index = keys.entry_index(op.key)
+            seen.log[index], seen.batch_of[index] = op.value, number
         elif isinstance(op, DeleteRange):
             start, end = keys.entry_index(op.start), keys.entry_index(op.end)
             if start <= seen.applied:
@@ -160,6 +175,20 @@ class Observer:
         await self._wait(VOTE)
         assert self._voter is not None
         return self._voter
+
+    async def next_told(self) -> "Node":
+        """Return a node that tells another one that it has its vote."""
+        await self._wait(TOLD)
+        assert self._voter is not None
+        return self._voter
+
+    def sent(self, node: "Node", outbox: list[Addressed]) -> None:
+        """What a node sends."""
+        if TOLD in self._waits and any(
+            isinstance(each.message, VoteReply) and each.message.granted and not each.message.pre for each in outbox
+        ):
+            self._voter = node
+            self._happened(TOLD)
 
     async def _wait(self, key: NodeId | None) -> None:
         waits = self._waits.get(key)

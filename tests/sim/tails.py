@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EVENT = re.compile(rb"event: (data|control)\n((?:data:.*\n)+)\n")
 CONNECTION_S = 8.0
+SOON_S = 0.02
 
 
 class Tail:
@@ -47,19 +48,21 @@ class Tail:
         """As ``gateway.live`` does, in the node's process: register, read, wait."""
         streams = life.streams
         ends_s = self.world.loop.now_s + CONNECTION_S
-        moved = True
+        moved, woken = True, False
         with streams.watch(self.path) as watch:
             while not self.done and self.world.loop.now_s < ends_s and not life.draining:
-                page = await streams.read(self.path, parse(self.at) if self.at != START else From.START)
+                at = parse(self.at) if self.at != START else From.START
+                page = await streams.read(self.path, at, fresh=not woken)
                 if not isinstance(page, Page):
-                    moved = await watch.wait(0.5)
+                    moved = woken = await watch.wait(0.5)
                     continue
                 if page.bodies and not moved and not watch._moved:
                     self.world.wrong.append(f"{self.path} moved at {life.node.name}, and nobody woke {self.name}")
                 if page.bodies or page.closed:
                     self.deliver(b"".join(page.bodies), str(page.next), closed=page.closed)
                 if page.up_to_date:
-                    moved = await watch.wait(1.0)
+                    # Who was woken for nothing looks again soon: what it was woken for may be here only now.
+                    moved = woken = await watch.wait(SOON_S if woken and not page.bodies else 1.0)
 
     async def follow_events(self, life: Life) -> None:
         """One request to the gateway; what it sends arrives at once."""

@@ -19,7 +19,8 @@ from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Append, Create
 from tests.history.checker import Bounds, check
 from tests.history.records import Recorder, dump
-from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client
+from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client, Rusher
+from tests.sim.elections import KINDS
 from tests.sim.faults import Faults
 from tests.sim.loop import VirtualLoop, context_of
 from tests.sim.network import Network, Weather
@@ -34,8 +35,10 @@ PACE = 50.0
 WRITABLE_S = 12.0
 """After everything was healed, each node takes writes within so long."""
 EQUAL_S = 10.0
+FULL_BYTES = 6_000
+"""So few in flight make a leader refuse."""
 BOUNDS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
-    (lead, "MAX_INFLIGHT_BYTES", (6_000, 1 << 26, 1 << 26)),
+    (lead, "MAX_INFLIGHT_BYTES", (FULL_BYTES, 1 << 26, 1 << 26)),
     (compaction, "KEPT_LOG_BYTES", (1_500, 6_000, 30_000, 1 << 24)),
     (compaction, "HELD_LOG_BYTES", (10_000, 1 << 24)),
     (snapshots, "CHUNK_PAIRS", (3, 30, 250)),
@@ -95,9 +98,12 @@ class World:
         """Of election timeouts, in ticks."""
         for module, name, values in BOUNDS:
             setattr(module, name, draw.choice(values))
-        self.faults = Faults(self, Random(draw.getrandbits(62)))
-        self.keeps_order = not wild and not self.faults.silent
+        self.faults = Faults(self, Random(draw.getrandbits(62)), KINDS)
+        # A leader that is full may take what comes behind a letter that it refused.
+        self.keeps_order = not wild and not self.faults.silent and lead.MAX_INFLIGHT_BYTES > FULL_BYTES
         self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
+        self.clients += [Rusher(self, 100 + number, Random(draw.getrandbits(62))) for number in range(3)]
+        self.rush_until_s = 0.0
         self.tails = [
             Tail(self, number, Random(draw.getrandbits(62)), draw.choice(PLAIN + CLOSING[:1])) for number in range(3)
         ]

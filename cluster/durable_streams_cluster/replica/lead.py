@@ -41,11 +41,15 @@ class Lead:
         """When the newest entry with commands was appended here (steady)."""
 
     def take(self, proposals: Iterable[Proposal]) -> dict[Reason, list[int]]:
-        """Another node forwards these: sequence numbers of those that are not taken, and why."""
+        """Another node forwards these: sequence numbers of those that are not taken, and why.
+
+        What is behind one that finds no room finds none either, however small: it would overtake what is given again.
+        """
         refused: dict[Reason, list[int]] = {}
         for proposal in proposals:
             size = size_of(proposal.command)
-            reason = self._refusal(proposal.command, size)
+            full = Reason.OVERLOADED in refused
+            reason = Reason.OVERLOADED if full else self._refusal(proposal.command, size)
             if reason is None:
                 self._foreign.append((proposal, size))
                 self._unapplied_bytes += size

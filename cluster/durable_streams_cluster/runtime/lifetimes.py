@@ -9,6 +9,7 @@ import asyncio
 from msgspec.structs import replace
 
 from durable_streams_cluster.errors import ClusterError, Overloaded, StorageError, Unavailable
+from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.replica.effects import Asked
 from durable_streams_cluster.runtime.driver import Driver
@@ -20,6 +21,8 @@ from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDele
 
 Found = tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted
 
+NEVER = -1
+"""No stream was touched then: what should end its window does nothing."""
 SETTLING_MS = 2_000
 """A new leader expires nothing for this long (DESIGN: Time)."""
 
@@ -53,6 +56,9 @@ class Lifetimes:
                 return (*over, command)
             case Append(path=path) | Delete(path=path):
                 return (*self._over(path), command)
+            case Expire(path=path):
+                # Of a leader that was, perhaps, which did not know what was read since then: it is decided here.
+                return self._over(path) or (replace(command, touched_at=NEVER),)
             case _:
                 return (command,)
 
@@ -89,14 +95,20 @@ class Lifetimes:
             self.check_leads()
         asked = self._deadline(path)
         if not self._group.alone:
+            led = self._leader
             if asked and self._group.can_read:
                 await self._settle(path, renews=renews)
             await self._driver.barrier(path if asked else None, renews=renews)
-            if not asked and self._deadline(path):
-                return await self.living(path, renews=renews)  # It came with what was waited for.
+            if self._deadline(path) and (not asked or self._leader != led):
+                # It came with what was waited for; or there is another leader, perhaps this node, that was not asked.
+                return await self.living(path, renews=renews)
         elif asked:
             await self._settle(path, renews=renews)
         return self.here(path)
+
+    @property
+    def _leader(self) -> tuple[Term, NodeId | None]:
+        return self._group.core.term, self._group.core.leader
 
     def here(self, path: str) -> Found:
         """The stream at ``path``, as this node shows it; raises ``StorageError``."""
