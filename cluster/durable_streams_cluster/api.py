@@ -4,6 +4,7 @@ Writes answer with the replicated ``Outcome``, rejections included; reads with a
 cannot do now is a ``ClusterError``.
 """
 
+from collections.abc import Awaitable
 from enum import Enum
 from typing import Protocol, Self
 
@@ -93,8 +94,8 @@ class Streams(Protocol):
         """Create or confirm (PROTOCOL 5.1, 4.2)."""
         ...
 
-    async def append(self, command: Append) -> Outcome:
-        """Append, close, or both (PROTOCOL 5.2, 5.3)."""
+    def append(self, command: Append) -> Awaitable[Outcome]:
+        """Append, close, or both (PROTOCOL 5.2, 5.3). Raises at once or when awaited."""
         ...
 
     async def delete(self, command: Delete) -> Outcome:

@@ -212,7 +212,9 @@ async def test_a_broken_body_is_never_whole() -> None:
 
     async with serving(app) as world:
         client = await world.connect()
-        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await until(lambda: bool(world.server.state.tasks))
+        client.send(b"nonsense\r\n")
         assert await client.status() == 400
         await until(lambda: bool(bodies))
         other = await world.accepted()
@@ -221,6 +223,23 @@ async def test_a_broken_body_is_never_whole() -> None:
         other.writer.close()
         await until(lambda: len(bodies) == 2)
         assert bodies == [None, None]
+
+
+@run
+async def test_a_request_that_breaks_in_one_read_is_not_begun() -> None:
+    begun: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await echo(scope, receive, send)
+
+    async with serving(app) as world:
+        client = await world.connect()
+        client.send(b"POST /broken HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n")
+        assert await client.status() == 400
+        other = await world.connect()
+        assert await other.get() == 200
+    assert begun == ["/v1/stream/x"]
 
 
 @run

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from durable_streams_cluster.gateway.connection import Connection
-from durable_streams_cluster.gateway.exchange import JOIN_BYTES, Dated, Exchange
+from durable_streams_cluster.gateway.exchange import JOIN_BYTES, Exchange, Outlet
 
 # Methods of uvicorn that ours replace, extend or count on; the digest is of their source text.
 UPSTREAM: dict[type, dict[str, str]] = {
@@ -136,7 +136,7 @@ class Wire(asyncio.Transport):
 
 def exchange(wire: Wire, method: str = "GET") -> Exchange:
     scope = cast("Any", {"method": method, "http_version": "1.1", "path": "/"})
-    return Exchange(scope, wire, FlowControl(wire), lambda: None, Dated(), keep_alive=True, expect_100_continue=False)
+    return Exchange(scope, wire, FlowControl(wire), lambda: None, Outlet(), keep_alive=True, expect_100_continue=False)
 
 
 START = {"type": "http.response.start", "status": 200}

@@ -52,7 +52,7 @@ def hashes(*outcomes: object) -> Hashes:
     made = Hashes()
     made.end_of(Index(WINDOW))
     for outcome in outcomes:
-        made.applied(Applied(outcome))  # type: ignore[arg-type]
+        made.applied([Applied(outcome)])  # type: ignore[arg-type]
     return made
 
 
@@ -74,7 +74,7 @@ def test_windows_are_compared_whoever_comes_first() -> None:
 
 def test_a_window_that_an_earlier_life_began_does_not_count() -> None:
     begun = Hashes()
-    begun.applied(Applied(NotFound()))
+    begun.applied([Applied(NotFound())])
     assert begun.end_of(Index(WINDOW)) is None
     assert begun.end_of(Index(2 * WINDOW)) is not None
 

@@ -10,6 +10,7 @@ from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft import BecameLeader, messages
 from durable_streams_cluster.replica import compaction
+from durable_streams_cluster.replica.lead import HOLD_MS
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.kv import Family, Put
 from durable_streams_cluster.streams.commands import Delete
@@ -91,6 +92,7 @@ def test_turns_are_pipelined_and_a_later_sync_covers_the_earlier() -> None:
     tickets = []
     for number in range(3):
         node.propose(append("s", b"%d" % number), number)
+        node.steady_ms += HOLD_MS
         tickets.append(node.turn().ticket)
     assert tickets == sorted(set(tickets))
     assert not [token for token in node.answers if isinstance(token, int)]
@@ -102,6 +104,45 @@ def test_turns_are_pipelined_and_a_later_sync_covers_the_earlier() -> None:
     node.replica.durable(tickets[2])
     node.turn()
     assert node.content("s") == b"012"
+
+
+def test_what_comes_in_while_an_entry_is_under_way_shares_the_next() -> None:
+    node = Node().boot()
+    node.done(create("s"))
+    before = len(node.entries())
+    node.propose(append("s", b"1"), 1)
+    assert not node.turn().held_ms
+    for number in (2, 3):
+        node.propose(append("s", b"%d" % number), number)
+        node.steady_ms += 1
+        assert node.turn().held_ms == HOLD_MS - node.steady_ms
+    assert len(node.entries()) == before + 1
+    node.sync()
+    assert not node.turn().held_ms
+    node.settle()
+    assert [commands for _, commands, _ in node.entries()[before:]] == [
+        [append("s", b"1")],
+        [append("s", b"2"), append("s", b"3")],
+    ]
+    assert list(node.answers)[-3:] == [1, 2, 3]
+
+
+def test_nothing_is_held_longer_than_its_time_but_for_the_disk() -> None:
+    node = Node().boot()
+    node.done(create("s"))
+    before = len(node.entries())
+    for number in range(2):
+        node.propose(append("s", b"%d" % number), number)
+        node.turn()
+    node.steady_ms += HOLD_MS
+    busy = node.replica.turn(node.now, syncing=True)
+    assert not busy.batch
+    assert not busy.held_ms, "the end of the sync brings the turn"
+    node.carry_out(busy)
+    node.turn()
+    assert len(node.entries()) == before + 2
+    node.settle()
+    assert list(node.answers)[-2:] == [0, 1]
 
 
 def test_a_refused_batch_changes_nothing_for_readers_and_is_tried_again() -> None:
@@ -218,6 +259,7 @@ def test_compaction_never_drops_what_is_not_applied(monkeypatch: pytest.MonkeyPa
     node.done(create("s"))
     for number in range(50):
         node.propose(append("s", b"%03d" % number + b"." * 97), number)
+        node.steady_ms += HOLD_MS
         node.turn()  # no sync ends: nothing commits
     again = Node(node.batches).boot()
     assert len(again.content("s") or b"") == 5_000
@@ -228,6 +270,7 @@ def test_compaction_after_a_restart_keeps_what_the_last_run_left_unapplied(monke
     node.done(create("s"))
     for number in range(5):
         node.propose(append("s", b"%d" % number), number)
+        node.steady_ms += HOLD_MS
         node.turn()
     monkeypatch.setattr(compaction, "KEPT_LOG_BYTES", 100)
     again = Node(node.batches)

@@ -81,8 +81,8 @@ class Life:
         sessions = self.replica.group._applier.sessions
         self._is_new, sessions.is_new = sessions.is_new, self._watched_is_new  # type: ignore[method-assign]
 
-    def _watched_turn(self, now: Now, *, propose: bool = True) -> Effects:
-        effects = self._turn(now, propose=propose)
+    def _watched_turn(self, now: Now, *, syncing: bool = False) -> Effects:
+        effects = self._turn(now, syncing=syncing)
         if effects.events:
             self.node.world.observer.events(self, effects.events)
         self.node.world.observer.sent(self.node, effects.outbox)
@@ -116,8 +116,11 @@ class Life:
             return answer
         self.requests[answer] = None
 
+        async def run() -> Any:
+            return await what()
+
         def begin() -> None:
-            loop.create_task(what()).add_done_callback(
+            loop.create_task(run()).add_done_callback(
                 lambda done: loop.call_later(back_s, self._answered, answer, done, context=self.node.world.outside)
             )
 

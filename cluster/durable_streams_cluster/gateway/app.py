@@ -1,8 +1,10 @@
 """The ASGI application: decode, call ``api.Streams``, encode; and the two loops that wait (PROTOCOL 5.7, 5.8)."""
 
 import asyncio
+import logging
 import types
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
+from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
@@ -15,18 +17,22 @@ from durable_streams_cluster.gateway import caching, codec, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
 from durable_streams_cluster.gateway.crowd import Crowd
+from durable_streams_cluster.gateway.direct import Direct
 from durable_streams_cluster.gateway.headers import COMMON, BadRequest, Headers
 from durable_streams_cluster.gateway.live import LiveReads
 from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.streams.commands import Append
 from durable_streams_cluster.streams.meta import StreamMeta
-from durable_streams_cluster.streams.outcomes import Appended
+from durable_streams_cluster.streams.outcomes import Appended, Outcome
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 METHODS = b"GET, HEAD, POST, PUT, DELETE, OPTIONS"
 CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -60,6 +66,7 @@ class GatewayApp:
         self._clock = clock
         self._metrics = metrics
         self._paths: dict[bytes, str] = {}
+        self._at_once = min(DECODED_HERE, limits.max_append_bytes)
         self._buffered = 0
         """Bytes of request bodies held while they arrive."""
         self.public_url: bytes | None = None
@@ -150,11 +157,43 @@ class GatewayApp:
         try:
             outcome = await self._streams.append(command)
         except ClusterError as error:
-            plain_append = command.producer is None and bool(command.body)
-            return status.refused(error, command.producer, plain_append=plain_append)
+            return _refused(error, command)
+        return self._appended(outcome, command, len(body))
+
+    def begin(self, request: Direct) -> bool:
+        """See ``direct.Beginner``: small appends, to a path that was asked for before."""
+        scope, body = request.scope, request.body
+        path = self._paths.get(scope["raw_path"])
+        if scope["method"] != "POST" or path is None or len(body) > self._at_once:
+            return False
+        try:
+            command = codec.decode_append(path, h.index(scope["headers"]), bytes(body), self._limits)
+        except BadRequest:
+            return False  # There it is told what is wrong with it.
+        try:
+            outcome: asyncio.Future[Outcome] = asyncio.ensure_future(self._streams.append(command))
+        except Exception as error:
+            outcome = asyncio.get_running_loop().create_future()
+            outcome.set_exception(error)
+        outcome.add_done_callback(partial(self._answer_append, request, command, len(body)))
+        return True
+
+    def _answer_append(self, request: Direct, command: Append, size: int, done: asyncio.Future[Outcome]) -> None:
+        try:
+            response = self._appended(done.result(), command, size)
+        except ClusterError as error:
+            response = _refused(error, command)
+        except Exception:
+            log.exception("an append failed: %s", command.path)
+            request.fail()
+            return
+        self._metrics.request("POST", response.status)
+        request.answer(response.status, _framed(response), response.body)
+
+    def _appended(self, outcome: Outcome, command: Append, size: int) -> Response:
         if isinstance(outcome, Appended) and command.body and not outcome.duplicate:
             self._metrics.appends += 1
-            self._metrics.append_bytes += len(body)
+            self._metrics.append_bytes += size
         return status.of(outcome, append=command)
 
     async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
@@ -287,12 +326,20 @@ def _resumed(steps: Generator[Any, Any, Message], waits_for: Any) -> Generator[A
 
 async def respond(send: Send, response: Response, *, head: bool = False) -> None:
     """Send one whole response."""
-    headers = response.headers
-    # The length of what GET would answer is not known to HEAD, and leaving it out is better than a wrong one.
-    if response.status not in (204, 304) and not (head and response.status == 200 and not response.body):
-        headers.append((b"content-length", b"%d" % len(response.body)))
+    headers = _framed(response, head=head)
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+def _framed(response: Response, *, head: bool = False) -> list[tuple[bytes, bytes]]:
+    # The length of what GET would answer is not known to HEAD, and leaving it out is better than a wrong one.
+    if response.status not in (204, 304) and not (head and response.status == 200 and not response.body):
+        response.headers.append((b"content-length", b"%d" % len(response.body)))
+    return response.headers
+
+
+def _refused(error: ClusterError, append: Append) -> Response:
+    return status.refused(error, append.producer, plain_append=append.producer is None and bool(append.body))
 
 
 def _too_large(limit: int) -> BadRequest:

@@ -19,6 +19,7 @@ from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from durable_streams_cluster.gateway.direct import Beginner
 from durable_streams_cluster.gateway.exchange import Exchange
 from durable_streams_cluster.gateway.refusals import REFUSALS
 from durable_streams_cluster.gateway.shared import SharedState
@@ -52,8 +53,9 @@ class Connection(HttpToolsProtocol):
     ``in_head``: the parser is between two requests or inside a head. ``unparsed``: bytes read since then that completed
     neither head nor message nor gave a byte of body. ``since_ms``: when the present phase began (open, first byte of a
     head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
-    is the one being received, which with pipelined requests is a later one. ``good_host``: the last Host that was found
-    to be one; most connections only ever send that.
+    is the one being received, which with pipelined requests is a later one. ``fresh``: an exchange that the application
+    has not seen; it begins when the read is parsed, and with it perhaps the body. ``good_host``: the last Host that was
+    found to be one; most connections only ever send that.
     """
 
     server_state: SharedState
@@ -70,6 +72,8 @@ class Connection(HttpToolsProtocol):
         self.good_host = b""
         self.since_ms = server_state.now_ms
         self.answering: Exchange | None = None
+        self.fresh: Exchange | None = None
+        self.beginner: Beginner | None = self.app if hasattr(self.app, "begin") else None
         self.refused = False
         self.upgrade = False
         self.queued_headers = 0
@@ -201,8 +205,7 @@ class Connection(HttpToolsProtocol):
         self.unparsed = 0
         self.headers = []  # The scope has the other list: trailers must not pose as headers.
         if self.answering is None or self.answering.response_complete:
-            self.answering = exchange
-            self._start_asgi_task(exchange, self.app)
+            self.answering = self.fresh = exchange
         else:
             self.flow.pause_reading()
             self.queued_headers += len(headers)
@@ -239,10 +242,9 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            exchange, app = self.pipeline.pop()
-            self.answering = cast("Exchange", exchange)
+            self.answering = cast("Exchange", self.pipeline.pop()[0])
             self.queued_headers -= len(cast("list[Any]", self.answering.scope["headers"]))
-            self._start_asgi_task(exchange, app)
+            self._start_asgi_task(self.answering, self.app)
 
     # --- The server calls.
 
@@ -257,7 +259,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif not self.unparsed:
             self.since_ms = self.server_state.now_ms
-            self.transport.close()
+            self._close()
 
     @property
     def busy(self) -> bool:
@@ -285,7 +287,7 @@ class Connection(HttpToolsProtocol):
         elif waited_s >= (limits.header_timeout_s if self.cycle is None else limits.idle_timeout_s):
             self.server_state.refused["idle"] += 1
             self.since_ms = now_ms
-            self.transport.close()
+            self._close()
 
     def refuse(self, status: int) -> None:
         """Answer ``status`` if that is possible without breaking another answer, and end the connection."""
@@ -303,7 +305,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started or self.pipeline:
-                self.transport.close()
+                self._close()
                 return
         self._answer_and_linger(status)
 
@@ -314,6 +316,17 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     # --- Parts.
+
+    def _begin(self, exchange: Exchange) -> None:
+        if exchange.disconnected:
+            return  # What follows its head was refused.
+        if exchange.more_body or self.beginner is None or not self.beginner.begin(exchange):
+            self._start_asgi_task(exchange, self.app)
+
+    def _close(self) -> None:
+        """Close, when what was answered has left."""
+        self.server_state.cork.flush()
+        self.transport.close()
 
     def _is_head(self) -> bool:
         """Whether a refusal now answers a HEAD, which has no content (RFC 9110 9.3.2)."""
@@ -344,6 +357,9 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             cause = error.__context__
             self.refuse(cause.status if isinstance(cause, _RefusedError) else 400)
+        if self.fresh is not None:
+            exchange, self.fresh = self.fresh, None
+            self._begin(exchange)
 
     def _feed_long(self, data: bytes) -> None:
         """Feed a read that is larger than what is left for the head in pieces, so that the bound is exact."""
@@ -416,6 +432,7 @@ class Connection(HttpToolsProtocol):
             self.window_unsent, self.window_ms = unsent, now_ms
 
     def _answer_and_linger(self, status: int) -> None:
+        self.server_state.cork.flush()
         refusal = REFUSALS[status]
         if self._is_head():
             refusal = refusal[: refusal.index(b"\r\n\r\n") + 4]

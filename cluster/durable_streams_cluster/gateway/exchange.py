@@ -7,17 +7,14 @@ call and a packet less each time, measured at a third of the processor time of a
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from uvicorn._types import (
-    ASGI3Application,
-    ASGISendEvent,
-    HTTPResponseBodyEvent,
-    HTTPResponseStartEvent,
-    HTTPScope,
-)
+from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from durable_streams_cluster.gateway.cork import Cork
+from durable_streams_cluster.gateway.headers import COMMON
 
 JOIN_BYTES = 128 * 1024
 """A larger piece of body is not copied to leave together with what frames it."""
@@ -27,13 +24,19 @@ _UNTIL_CLOSE = -1
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _CONTROLS = bytes({*range(32), 127} - {9})
 
+_COMMON = b"".join(b"%s: %s\r\n" % header for header in COMMON)
+_COMMON_FIRST, _COMMON_COUNT = COMMON[0], len(COMMON)
+
 _log = logging.getLogger(__name__)
 
 
-class Dated:
-    """The ``date`` line of every response, made once a second."""
+class Outlet:
+    """What the responses of one listener share."""
 
-    date_line: bytes = b""
+    def __init__(self) -> None:
+        self.date_line = b""
+        """The ``date`` header of every response, made once a second."""
+        self.cork = Cork()
 
 
 class Exchange(RequestResponseCycle):
@@ -45,7 +48,7 @@ class Exchange(RequestResponseCycle):
         transport: asyncio.Transport,
         flow: FlowControl,
         on_response: Callable[[], None],
-        state: Dated,
+        state: Outlet,
         *,
         keep_alive: bool,
         expect_100_continue: bool,
@@ -80,16 +83,34 @@ class Exchange(RequestResponseCycle):
             raise
         except Exception:
             _log.exception("a request failed: %s %s", self.scope["method"], self.scope["path"])
-        if not self.response_complete and not self.disconnected:
-            await self._fail()
+        if not self.response_complete:
+            self.fail()
 
-    async def _fail(self) -> None:
+    def fail(self) -> None:
+        """See ``Direct``."""
+        if self.disconnected:
+            return
         if self.response_started and not self.head:
             self.transport.close()  # Mid-body: the missing end tells the client.
             return
         self.response_started, self.head = False, b""
         self.chunked_encoding, self.expected_content_length = None, 0
-        await self.send_500_response()
+        body = b"Internal Server Error"
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        self._start(500, [*headers, (b"connection", b"close")])
+        self._write(body, more_body=False)
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """See ``Direct``."""
+        if self.disconnected:
+            return
+        self._start(status, headers)
+        if self.keep_alive and not self.chunked_encoding and len(body) <= JOIN_BYTES:
+            whole, self.head = self.head + self._measured(body, more_body=False), b""
+            self.state.cork.write(self.transport, whole)
+            self._complete()
+        else:
+            self._write(body, more_body=False)
 
     async def send(self, message: ASGISendEvent) -> None:
         """See ASGI. Waits until the client has taken this and what was sent before; does nothing once it left.
@@ -101,19 +122,22 @@ class Exchange(RequestResponseCycle):
         if self.disconnected:
             return
         if not self.response_started and message["type"] == "http.response.start":
-            self._start(message)
+            self._start(message["status"], message.get("headers", ()))
         elif self.response_started and not self.response_complete and message["type"] == "http.response.body":
-            self._write(message)
+            self._write(message.get("body", b""), more_body=message.get("more_body", False))
             del message
             if self.flow.write_paused and not self.response_complete:
                 await self.flow.drain()
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
-    def _start(self, message: HTTPResponseStartEvent) -> None:
-        status = message["status"]
-        headers = list(message.get("headers", ()))
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        headers = list(headers)
         lines: list[bytes] = []
+        common = b""
+        if headers and headers[0] is _COMMON_FIRST:  # All of COMMON follow, made into lines before.
+            common = _COMMON
+            del headers[:_COMMON_COUNT]
         closing = False
         for name, value in headers:
             lines += (name, b": ", value, b"\r\n")
@@ -135,7 +159,7 @@ class Exchange(RequestResponseCycle):
                 self.keep_alive, self.expected_content_length = False, _UNTIL_CLOSE
         if not self.keep_alive and not closing:
             more += b"connection: close\r\n"
-        self.head = b"".join((STATUS_LINE[status], self.state.date_line, given, more, b"\r\n"))
+        self.head = b"".join((STATUS_LINE[status], self.state.date_line, common, given, more, b"\r\n"))
         self.response_started = True
         self.waiting_for_100_continue = False
 
@@ -151,15 +175,14 @@ class Exchange(RequestResponseCycle):
             return True
         return False
 
-    def _write(self, message: HTTPResponseBodyEvent) -> None:
-        body = message.get("body", b"")
-        more_body = message.get("more_body", False)
+    def _write(self, body: bytes, *, more_body: bool) -> None:
+        self.state.cork.flush()
         if self.chunked_encoding:
             before = b"%s%x\r\n" % (self.head, len(body)) if body else self.head
             after = (b"\r\n" if body else b"") if more_body else (b"\r\n0\r\n\r\n" if body else b"0\r\n\r\n")
         else:
             before, after = self.head, b""
-            body = self._measured(body, more_body)
+            body = self._measured(body, more_body=more_body)
         self.head = b""
         if len(body) <= JOIN_BYTES:
             whole = b"".join((before, body, after))
@@ -168,13 +191,16 @@ class Exchange(RequestResponseCycle):
         else:
             self.transport.writelines([piece for piece in (before, body, after) if piece])
         if not more_body:
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
+            self._complete()
 
-    def _measured(self, body: bytes, more_body: bool) -> bytes:
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _measured(self, body: bytes, *, more_body: bool) -> bytes:
         """Return what of ``body`` is to be sent, checked against content-length."""
         if self.bodiless:
             return b""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from durable_streams_cluster.limits import MAX_SAFE_INTEGER, MAX_TTL_S, Limits
 from durable_streams_cluster.streams import offsets
@@ -104,9 +105,15 @@ def content_type(headers: Headers, limits: Limits) -> str | None:
         return None
     if len(value) > limits.max_content_type_bytes:
         raise BadRequest("Content-Type", f"is longer than {limits.max_content_type_bytes} bytes")
-    if _CONTENT_TYPE.fullmatch(value) is None:
+    text = _content_type(value)
+    if text is None:
         raise BadRequest("Content-Type", "must be type/subtype, with optional parameters")
-    return value.decode("ascii")
+    return text
+
+
+@lru_cache(maxsize=256)  # Most requests have one of few.
+def _content_type(value: bytes) -> str | None:
+    return value.decode("ascii") if _CONTENT_TYPE.fullmatch(value) is not None else None
 
 
 def integer(headers: Headers, name: bytes, field: str, maximum: int = MAX_SAFE_INTEGER) -> int | None:

@@ -6,15 +6,16 @@ from collections import Counter
 from uvicorn.server import ServerState
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.gateway.exchange import Dated
+from durable_streams_cluster.gateway.exchange import Outlet
 from durable_streams_cluster.limits import Limits, max_lingering
 
 
-class SharedState(ServerState, Dated):
+class SharedState(ServerState, Outlet):
     """What the connections of one listener share."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
-        super().__init__()
+        ServerState.__init__(self)
+        Outlet.__init__(self)
         self.limits = limits
         self.clock = clock
         self.now_ms = clock.steady_ms()

@@ -122,6 +122,11 @@ class RaftCore:
         return self._state.role is Role.LEADER and self._state.transferee is None
 
     @property
+    def has_uncommitted(self) -> bool:
+        """Whether entries of the log are not known to be committed."""
+        return self.log.committed < self.log.last
+
+    @property
     def cluster_ms(self) -> int:
         """The newest cluster time that was heard of."""
         return self._state.cluster_ms

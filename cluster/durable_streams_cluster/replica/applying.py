@@ -10,6 +10,7 @@ from durable_streams_cluster.storage.codecs import Session, decode_proposals
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import machine
 from durable_streams_cluster.streams.commands import Stamp
+from durable_streams_cluster.streams.machine import Applied
 
 
 class Applier:
@@ -55,15 +56,18 @@ class Applier:
 
     def _commands(self, effects: Effects, entry: Entry) -> None:
         stamp = Stamp(entry.cluster_ms, entry.wall_ms)
+        here, batch, wakes, sessions = self._own.incarnation, effects.batch, effects.wakes, self.sessions
+        did: list[Applied] = []
         for proposal in decode_proposals(entry.data):
             incarnation, sequence = proposal.origin.incarnation, proposal.origin.sequence
-            if not self.sessions.is_new(incarnation, sequence):
+            if not sessions.is_new(incarnation, sequence):
                 continue  # Proposed twice, by an origin that did not know; the first one was applied and answered.
             applied = machine.apply(self._store, proposal.command, stamp)
-            self.sessions.applied(incarnation, sequence, entry.index)
-            self.hashes.applied(applied)
-            self._store.stage(effects.batch, applied.writes)
-            effects.wakes.extend(wake.path for wake in applied.wakes)
-            own = self._own.applied(sequence) if incarnation == self._own.incarnation else None
-            if own is not None:
+            sessions.applied(incarnation, sequence, entry.index)
+            did.append(applied)
+            self._store.stage(batch, applied.writes)
+            for wake in applied.wakes:
+                wakes.append(wake.path)
+            if incarnation == here and (own := self._own.applied(sequence)) is not None:
                 effects.completions.append((own.token, applied.outcome))
+        self.hashes.applied(did)

@@ -41,10 +41,10 @@ class Hashes:
         self._mine: deque[Hashed] = deque(maxlen=KEPT)
         self._theirs: deque[tuple[str, Hashed]] = deque(maxlen=KEPT)
 
-    def applied(self, did: Applied) -> None:
-        """One command of the entry that is being applied did this."""
+    def applied(self, did: list[Applied]) -> None:
+        """The commands of the entry that is being applied did this."""
         if self._crc is not None:
-            self._crc = crc32(_encode((did.outcome, did.writes)), self._crc)
+            self._crc = crc32(_encode([(each.outcome, each.writes) for each in did]), self._crc)
 
     def end_of(self, index: Index) -> Hashed | None:
         """The entry is applied; gives a hash when it is the last of a window.

@@ -41,5 +41,7 @@ class Effects(msgspec.Struct):
     all_moved: bool = False
     """Every stream may have moved: all watchers look again."""
     events: list[Event | SnapshotSent | SnapshotInstalled] = []
+    held_ms: int = 0
+    """If not 0: writes wait for those under way, so long at most; then a turn is due, though nothing happened."""
     more: bool = False
     """There is more to apply: another turn is due, though nothing happened."""

@@ -245,12 +245,8 @@ class Group:
 
     # --------------------------------------------------------------------------------------------------------- turn
 
-    def turn(self, effects: Effects, now: Now, *, propose: bool) -> None:
-        """Take what came in, give it to the leader or into the log, hand over to the disk, apply what is committed.
-
-        ``propose`` is False while the disk is busy with what was proposed before: what comes in meanwhile shares an
-        entry.
-        """
+    def turn(self, effects: Effects, now: Now, *, syncing: bool) -> None:
+        """Take what came in, give it to the leader or into the log, hand over to the disk, apply what is committed."""
         self._apply(effects, self._late)
         installing, self._arrived = (None, self._arrived) if self._late else (self._arrived, None)
         self._late = ()
@@ -272,7 +268,7 @@ class Group:
             self._own.give_all_again()
             self._barriers.ask_again()
         if self.core.may_propose:
-            self._lead(now, propose=propose)
+            self._lead(effects, now, syncing=syncing)
         elif self.core.leader is not None and self.core.role is not Role.LEADER and not self._turned_away:
             self._follow(effects, self.core.leader)
         ready = self.core.ready()
@@ -364,7 +360,7 @@ class Group:
 
     # ----------------------------------------------------------------------------------------------- leading, or not
 
-    def _lead(self, now: Now, *, propose: bool) -> None:
+    def _lead(self, effects: Effects, now: Now, *, syncing: bool) -> None:
         self.lead.begin(now)
         self.core.know_time(self.time.at(now))
         if self._stamp_asked:
@@ -373,8 +369,7 @@ class Group:
         asked = self._barriers.ask()
         if asked is not None:
             self.core.read_index(asked[0])
-        if propose:
-            self.lead.append(self._own, now)
+        effects.held_ms = self.lead.append(self._own, now, syncing=syncing)
 
     def _follow(self, effects: Effects, leader: NodeId) -> None:
         while self._own.waits:

@@ -14,6 +14,8 @@ from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.streams.commands import Command
 
 NOBODY = Origin()
+HOLD_MS = 20
+"""Writes wait so long, at most, for the entries under way: several times as long as a majority nearby takes."""
 
 
 class Lead:
@@ -35,6 +37,8 @@ class Lead:
         self._unapplied: deque[tuple[Index, int]] = deque()
         """Entries proposed here and not applied, and their bytes."""
         self._unapplied_bytes = 0
+        self._appended_ms = 0
+        """When the newest entry with commands was appended here (steady)."""
 
     def take(self, proposals: Iterable[Proposal]) -> dict[Reason, list[int]]:
         """Another node forwards these: sequence numbers of those that are not taken, and why.
@@ -78,8 +82,32 @@ class Lead:
         """Append an entry that only keeps the time."""
         self._core.propose(EntryKind.NOOP, b"", self._time.at(now), now.wall_ms)
 
-    def append(self, own: Proposals, now: Now) -> None:
-        """Append all that waits: what came in here, and what others forwarded."""
+    @property
+    def holds(self) -> bool:
+        """Whether this node leads and entries are under way: what comes in now shares the next one.
+
+        An entry costs its leader and each follower as much time as dozens of small appends. With one under way at a
+        time, one part of the writers is answered and writes again while the other part's appends are replicated, and
+        the news of what is committed travels with the next entry.
+        """
+        return self._core.may_propose and self._core.has_uncommitted
+
+    def append(self, own: Proposals, now: Now, *, syncing: bool) -> int:
+        """Append all that waits, what came in here and what others forwarded; or hold it.
+
+        Rounds overlap where a majority is far away: the newest entry is waited for no longer than ``HOLD_MS``. But
+        while this disk is busy with it (``syncing``), another could only wait for the disk, too.
+
+        Returns:
+            For how many milliseconds it may still be held; 0 when nothing waits, or the end of the sync is waited for.
+
+        """
+        if not (own.waits or self._foreign):
+            return 0
+        held_ms = max(0, self._appended_ms + HOLD_MS - now.steady_ms)
+        if self.holds and (held_ms or syncing):
+            return held_ms
+        self._appended_ms = now.steady_ms
         while own.waits:
             self._append([each.proposal for each in own.take(MAX_ENTRY_BYTES)], now)
         while self._foreign:
@@ -91,6 +119,7 @@ class Lead:
                 size += needs
                 self._unapplied_bytes -= needs  # counted by entry from here on
             self._append(taken, now)
+        return 0
 
     def _append(self, proposals: list[Proposal], now: Now) -> None:
         if not proposals:

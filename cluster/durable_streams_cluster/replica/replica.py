@@ -67,14 +67,15 @@ class Replica:
         """Everything handed over up to ``ticket`` is durable."""
         self.group.durable(ticket)
 
-    def turn(self, now: Now, *, propose: bool = True) -> Effects:
-        """Do everything that follows from what was noted since the last turn.
+    @property
+    def holds(self) -> bool:
+        """Whether a turn would leave what is proposed now to a later one: see ``Lead.holds``."""
+        return self.group.lead.holds
 
-        ``propose`` is False while the disk is busy with what was proposed before: what comes in meanwhile shares an
-        entry and a sync.
-        """
+    def turn(self, now: Now, *, syncing: bool = False) -> Effects:
+        """Do everything that follows from what was noted since the last turn; ``syncing``: a sync is under way."""
         effects = Effects(WriteBatch())
-        self.group.turn(effects, now, propose=propose)
+        self.group.turn(effects, now, syncing=syncing)
         return effects
 
     def urgent(self) -> Effects:

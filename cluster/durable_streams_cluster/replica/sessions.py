@@ -37,7 +37,9 @@ class Sessions:
         if not number:
             return
         known = self._known.pop(origin, None) or Session(index, 0)
-        if number > known.newest:
+        if number == known.newest + 1:
+            session = Session(index, number, known.holes)
+        elif number > known.newest:
             skipped = range(max(known.newest + 1, number - MAX_HOLES), number)
             holes = (*known.holes, *skipped)[-MAX_HOLES:] if skipped else known.holes
             session = Session(index, number, holes)

@@ -32,6 +32,7 @@ from durable_streams_cluster.runtime.admission import Admission
 from durable_streams_cluster.runtime.answers import REFUSALS, finish, raise_in
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
+from durable_streams_cluster.runtime.turns import Turns
 from durable_streams_cluster.runtime.upkeep import Upkeep
 from durable_streams_cluster.runtime.wall import WallClock
 from durable_streams_cluster.storage.kv import Kv, WriteStalled
@@ -82,7 +83,7 @@ class Driver:
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
         self._disk = Disk(kv, self._loop)
-        self._scheduled = False
+        self._turns = Turns(self._loop, self._turn)
         self._syncing = False
         self._flushing = False
         """The sync under way ends with new memtables, and the store takes no write until then."""
@@ -119,7 +120,7 @@ class Driver:
         self.look()  # comes before the first sync, and so before anything is served
         if self.replica.group.alone:
             self.replica.tick()
-            self._kick()
+            self._turns.soon()
             await self._led
         else:
             self._tick()
@@ -172,8 +173,8 @@ class Driver:
         """Take a turn soon; while the store takes no write, send what must not wait."""
         if self._held is not None or self._flushing:
             self._send(self.replica.urgent())
-        elif not self._scheduled:
-            self._kick()
+        else:
+            self._turns.soon()
 
     def propose(self, command: Command, size: int) -> asyncio.Future[Outcome]:
         """Propose a command; the future gets its replicated outcome.
@@ -199,8 +200,9 @@ class Driver:
             raise Unavailable("this node has failed and is stopping") from error
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.replica.propose(command, (future, size), self._clock.steady_ms())
-        if not self._scheduled and not self._syncing:
-            self._kick()
+        # What is under way may end with a turn: all that comes in meanwhile shares it.
+        if not (self._turns.in_time if self.replica.holds else self._syncing):
+            self._turns.soon()
         return future
 
     async def barrier(self, path: str | None = None, *, renews: bool = False) -> None:
@@ -218,7 +220,7 @@ class Driver:
             raise Unavailable("this node has failed and is stopping")
         future: asyncio.Future[None] = self._loop.create_future()
         self.replica.read(Barrier(future, self._clock.steady_ms(), path, renews))
-        if not self._scheduled:
+        if not self._turns.due:
             self._go_on()
         await future
 
@@ -254,7 +256,7 @@ class Driver:
         the end of any window, nor of the time that an append is kept.
         """
         if self.failure is None and self._held is None and self.replica.stamp(self.now(), counts=self.counts_time):
-            self._kick()
+            self._turns.soon()
 
     def close(self) -> bool:
         """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
@@ -264,16 +266,11 @@ class Driver:
 
     # -------------------------------------------------------------------------------------------------------- turns
 
-    def _kick(self) -> None:
-        self._scheduled = True
-        self._loop.call_soon(self._turn)
-
     def _turn(self) -> None:
-        self._scheduled = False
         if self._held is not None or self._flushing or self._closed or self.failure is not None:
             return
         try:
-            self._carry_out(self.replica.turn(self.now(), propose=not self._syncing))
+            self._carry_out(self.replica.turn(self.now(), syncing=self._syncing))
         except Exception as error:
             self.fail(error)
         self._check_idle()
@@ -296,8 +293,10 @@ class Driver:
         self._answer(effects)
         if effects.must_sync:
             self._ticket = effects.ticket
-        if effects.more and not self._scheduled:
-            self._kick()
+        if effects.more:
+            self._turns.soon()
+        if effects.held_ms:
+            self._turns.within(effects.held_ms)
         self._sync_if_due()
         if not self._led.done() and self.replica.group.can_read:
             self._led.set_result(None)
@@ -363,7 +362,7 @@ class Driver:
 
     def _quiet(self) -> bool:
         """Whether nothing waits, and no turn or sync is due or under way."""
-        busy = self.admission.waiting or self._syncing or self._scheduled or self._held is not None
+        busy = self.admission.waiting or self._syncing or self._turns.due or self._held is not None
         return self.failure is not None or not busy
 
     def _check_idle(self) -> None:
@@ -434,8 +433,8 @@ class Driver:
         except Exception as error:
             self.fail(error)
             return
-        if self._held is None and not self._scheduled:
-            self._kick()
+        if self._held is None:
+            self._turns.soon()
 
     def fail(self, error: BaseException) -> None:
         """End the node. Nothing is answered any more: what was in flight may or may not be stored."""

@@ -37,6 +37,11 @@ class Retention:
         self._prefix = 0
         self._after = ""
 
+    @property
+    def applies(self) -> bool:
+        """Whether there is any such policy."""
+        return bool(self._prefixes)
+
     def grew(self, path: str) -> None:
         """A stream took an append, perhaps."""
         keep = self._policies.of(path).retain_bytes if self._prefixes else None

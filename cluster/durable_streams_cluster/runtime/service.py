@@ -55,10 +55,11 @@ class LocalStreams:
         """See ``api.Streams``."""
         return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
 
-    async def append(self, command: Append) -> Outcome:
+    def append(self, command: Append) -> asyncio.Future[Outcome]:
         """See ``api.Streams``."""
-        outcome = await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
-        self.retention.grew(command.path)
+        outcome = self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+        if self.retention.applies:
+            outcome.add_done_callback(lambda _: self.retention.grew(command.path))
         return outcome
 
     async def delete(self, command: Delete) -> Outcome:

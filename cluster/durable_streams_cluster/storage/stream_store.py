@@ -97,30 +97,38 @@ class StreamStore:
         Metas, producers and counters wait for ``finish``: a stream that takes a hundred appends is written once.
         """
         for write in writes:
-            match write:
-                case PutMeta(ref, meta):
-                    self._metas[ref] = meta
-                case PutRecord(ref, record, at):
-                    self._records.setdefault(ref, []).append(record)
-                    key = keys.record(ref.slot, self._epoch, ref.id, record.end)
-                    batch.put(_DATA, key, codecs.encode_record(at, record.body))
-                case DropRecords(ref, after, upto):
-                    self._drop_records(batch, ref, after, upto)
-                case PutProducer(ref, producer_id, state):
-                    self._producers.setdefault(ref, {})[producer_id] = state
-                case PutPath(path, ref):
-                    self._paths[path] = ref
-                    batch.put(_DATA, keys.path(ref.slot, self._epoch, path), keys.stream_id_value(ref.id))
-                    batch.put(_DATA, keys.listing(path, self._epoch), keys.listing_value(ref.slot, ref.id))
-                case PutGroup(state):
-                    self._applied = replace(self._applied, group=state)
-                case MoveExpiry(ref, path, wall, old_due, new_due):
-                    if old_due is not None:
-                        batch.delete(_DATA, keys.due(wall, old_due, ref.slot, self._epoch, ref.id))
-                    if new_due is not None:
-                        batch.put(_DATA, keys.due(wall, new_due, ref.slot, self._epoch, ref.id), path.encode())
-                case DropStream(ref, meta):
-                    self._drop(batch, ref, meta)
+            # What an append writes: told apart by type, which is much faster than by pattern.
+            if type(write) is PutRecord:
+                ref, record = write.ref, write.record
+                self._records.setdefault(ref, []).append(record)
+                key = keys.record(ref.slot, self._epoch, ref.id, record.end)
+                batch.put(_DATA, key, codecs.encode_record(write.at, record.body))
+            elif type(write) is PutMeta:
+                self._metas[write.ref] = write.meta
+            else:
+                self._stage(batch, write)
+
+    def _stage(self, batch: WriteBatch, write: Write) -> None:
+        match write:
+            case DropRecords(ref, after, upto):
+                self._drop_records(batch, ref, after, upto)
+            case PutProducer(ref, producer_id, state):
+                self._producers.setdefault(ref, {})[producer_id] = state
+            case PutPath(path, ref):
+                self._paths[path] = ref
+                batch.put(_DATA, keys.path(ref.slot, self._epoch, path), keys.stream_id_value(ref.id))
+                batch.put(_DATA, keys.listing(path, self._epoch), keys.listing_value(ref.slot, ref.id))
+            case PutGroup(state):
+                self._applied = replace(self._applied, group=state)
+            case MoveExpiry(ref, path, wall, old_due, new_due):
+                if old_due is not None:
+                    batch.delete(_DATA, keys.due(wall, old_due, ref.slot, self._epoch, ref.id))
+                if new_due is not None:
+                    batch.put(_DATA, keys.due(wall, new_due, ref.slot, self._epoch, ref.id), path.encode())
+            case DropStream(ref, meta):
+                self._drop(batch, ref, meta)
+            case PutRecord() | PutMeta():
+                raise AssertionError("staged already")
 
     def sessions(self) -> dict[int, Session]:
         """By origin, as stored."""

@@ -132,14 +132,15 @@ def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
 
     writes: list[Write] = []
     group = view.group_state()
-    meta, grown = _stored(group, ref, meta, command.body, stamp, writes)
+    changes, grown = _stored(group, ref, meta, command.body, stamp, writes)
     if grown is not group:
         writes.append(PutGroup(grown))
-    changes: dict[str, object] = {"touched_at": stamp.cluster_ms}
+    changes["touched_at"] = stamp.cluster_ms
     if command.stream_seq is not None:
         changes["stream_seq"] = command.stream_seq
     if command.producer is not None:
-        writes.append(PutProducer(ref, command.producer.id, producers.after(state, command.producer, meta.tail)))
+        end = meta.tail + len(command.body)
+        writes.append(PutProducer(ref, command.producer.id, producers.after(state, command.producer, end)))
         if state is None:
             changes["producers"] = meta.producers + 1
     if command.close:
@@ -172,23 +173,23 @@ def _repeated(
 
 def _stored(
     state: GroupState, ref: StreamRef, meta: StreamMeta, body: bytes, stamp: Stamp, writes: list[Write]
-) -> tuple[StreamMeta, GroupState]:
-    """The stream and the group after ``body`` was appended; the first own append opens a new era (DESIGN: Offsets).
+) -> tuple[dict[str, object], GroupState]:
+    """What appending ``body`` changes of the stream, and the group after it; the first own append opens a new era.
 
-    Eras of streams that belong together (forks, and what has forks) raise the group's floor, so that their generations
-    differ whoever appends first: an offset of one that another did not inherit never fits there.
+    Eras (DESIGN: Offsets) of streams that belong together, forks and what has forks, raise the group's floor, so that
+    their generations differ whoever appends first: an offset of one that another did not inherit never fits there.
     """
     if not body:
-        return meta, state
-    eras = meta.eras
+        return {}, state
+    tail = meta.tail + len(body)
+    changes: dict[str, object] = {"tail": tail}
     if meta.fresh:
         generation = max(state.generation_floor, meta.generation, meta.above) + 1
-        eras = (*eras, Era(generation, start=meta.tail))
+        changes |= {"fresh": False, "eras": (*meta.eras, Era(generation, start=meta.tail))}
         if meta.forks or meta.parent is not None:
             state = replace(state, generation_floor=generation)
-    tail = meta.tail + len(body)
     writes.append(PutRecord(ref, Record(tail, body), stamp.cluster_ms))
-    return replace(meta, tail=tail, eras=eras, fresh=False), state
+    return changes, state
 
 
 def _same_type(asked: str | None, stored: str) -> bool:
@@ -242,7 +243,8 @@ def _create(view: StreamView, command: Create, stamp: Stamp) -> Applied:
     )
     if not retention.has_room(meta, len(command.body)):
         return Applied(StreamFull(max_bytes=retention.most(meta)))
-    meta, state = _stored(state, ref, meta, command.body, stamp, writes)
+    changes, state = _stored(state, ref, meta, command.body, stamp, writes)
+    meta = replace(meta, **changes)
     due = lifetime.deadline(meta)
     meta = replace(meta, closed=command.closed, expiry_due=due)
     if due is not None:
