@@ -74,7 +74,7 @@ async def unlucky_voters(faults: Faults) -> None:
     world.spread = spread
 
 
-@fault(3)
+@fault(5)
 async def voter_between(faults: Faults) -> None:
     """Two sides that do not hear each other want the vote of a leader that ended; its power fails when one has it."""
     random, world = faults.random, faults.world
@@ -110,7 +110,7 @@ async def voter_between(faults: Faults) -> None:
     world.spread = spread
 
 
-@fault(2)
+@fault(4)
 async def hand_overs(faults: Faults) -> None:
     """The lead goes from one to the next, while many batches are under way."""
     for _ in range(faults.random.randint(2, 5)):
