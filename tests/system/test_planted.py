@@ -28,7 +28,7 @@ TODAYS = SOON[from_commit() % len(SOON)]
 
 
 @pytest.mark.parametrize(
-    ("bug", "limit"), [("reply_before_flush", 150), ("wal_switched_without_sync", 150), (TODAYS, 200)]
+    ("bug", "limit"), [("reply_before_flush", 150), ("producer_state_outside_the_batch", 150), (TODAYS, 200)]
 )
 def test_a_planted_bug_is_caught(tmp_path: Path, bug: str, limit: int, capsys: pytest.CaptureFixture[str]) -> None:
     seed = secrets.token_hex(3)
