@@ -142,6 +142,25 @@ async def test_an_answer_leaves_before_its_connection_is_closed() -> None:
 
 
 @run
+async def test_who_takes_no_answers_waits_the_long_way_and_is_not_read_from() -> None:
+    async with served() as world:
+        client = await world.accepted()
+        (connection,) = (each for each in world.connections if each.cycle is None)
+        connection.pause_writing()  # as the transport does when the client takes nothing
+        client.send(post(b"1"))
+        await until(lambda: bool(world.streams.waiting))
+        assert world.server.state.tasks
+        world.streams.answer()
+        client.send(post(b"2"))
+        await until(lambda: connection.flow.read_paused)
+        assert not world.streams.waiting, "the second waits until the first was answered"
+        connection.resume_writing()
+        await until(lambda: bool(world.streams.waiting))
+        world.streams.answer()
+        assert [await client.status() for _ in range(2)] == [204, 204]
+
+
+@run
 async def test_the_last_answer_of_a_connection_says_so() -> None:
     async with served() as world:
         client = await world.connect()

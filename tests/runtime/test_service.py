@@ -194,6 +194,25 @@ def test_a_failed_sync_ends_everything_and_nothing_in_flight_is_called_stored() 
     simulate(main)
 
 
+def test_what_comes_in_while_the_disk_is_slow_takes_no_turn_of_its_own() -> None:
+    async def main() -> None:
+        world = await started()
+        await world.streams.create(create("s"))
+        world.disk.hold = True
+        appends = [asyncio.ensure_future(world.streams.append(append("s")))]
+        await asyncio.sleep(1)
+        turns = world.metrics.turns
+        for _ in range(20):
+            appends.append(asyncio.ensure_future(world.streams.append(append("s"))))
+            await settle()
+        assert world.metrics.turns == turns
+        world.disk.hold = False
+        world.disk.release()
+        await asyncio.gather(*appends)
+
+    simulate(main)
+
+
 def test_a_node_whose_first_sync_fails_does_not_start() -> None:
     async def main() -> None:
         with pytest.MonkeyPatch.context() as patch:

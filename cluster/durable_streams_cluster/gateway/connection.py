@@ -320,7 +320,9 @@ class Connection(HttpToolsProtocol):
     def _begin(self, exchange: Exchange) -> None:
         if exchange.disconnected:
             return  # What follows its head was refused.
-        if exchange.more_body or self.beginner is None or not self.beginner.begin(exchange):
+        # Whoever takes no answers waits for the next one the long way, and is not read from.
+        short = self.beginner if not exchange.more_body and not self.flow.write_paused else None
+        if short is None or not short.begin(exchange):
             self._start_asgi_task(exchange, self.app)
 
     def _close(self) -> None:

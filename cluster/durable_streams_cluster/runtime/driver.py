@@ -1,7 +1,7 @@
 """The only event pump: runs turns and carries out their effects, in the order that ``replica`` demands.
 
-One sync is under way at a time. What arrives meanwhile waits for the next turn and shares its batch: under load the
-disk's pace makes the batches, and an idle node answers after one sync.
+One sync is under way at a time, and one entry (``Lead.holds``). What arrives meanwhile waits for the next turn and
+shares its batch: under load the pace of a majority's disks makes the batches, and an idle node answers after one sync.
 """
 
 import asyncio
@@ -200,8 +200,8 @@ class Driver:
             raise Unavailable("this node has failed and is stopping") from error
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.replica.propose(command, (future, size), self._clock.steady_ms())
-        # What is under way may end with a turn: all that comes in meanwhile shares it.
-        if not (self._turns.in_time if self.replica.holds else self._syncing):
+        # What is under way ends with a turn: all that comes in meanwhile shares it.
+        if not (self._syncing or (self._turns.in_time and self.replica.holds)):
             self._turns.soon()
         return future
 
