@@ -16,7 +16,7 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.commands import Append
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import Appended, NotFound, Outcome
-from tests.gateway.serving import Clock, World, run, serving, until
+from tests.gateway.serving import Client, Clock, World, run, serving, until
 
 
 class Streams:
@@ -85,6 +85,39 @@ async def test_a_small_append_has_no_task_and_is_counted() -> None:
         assert headers["access-control-allow-origin"] == "*"
         assert (world.metrics.appends, world.metrics.append_bytes) == (2, len(b"firsthello"))
         assert world.metrics.http_requests["POST", 204] == 2
+
+
+AGAIN = [
+    (b"", [b"a", b"bc", b"", b"d"]),
+    (b"stream-closed: true\r\n", [b"", b"a", b"", b"b"]),
+    (b"stream-seq: 7\r\nif-match: %016d_%016d\r\n" % (1, 5), [b"a", b"b"]),
+    (b"producer-id: p\r\nproducer-epoch: 0\r\nproducer-seq: 1\r\n", [b"a", b"b", b""]),
+    (b"content-language: json\r\n", [b"[1]", b"[]", b"[", b'{"a": 1}', b"", b"2"]),
+]
+
+
+@run
+async def test_a_head_that_comes_again_means_the_same() -> None:
+    async with served() as world:
+        for more, bodies in AGAIN:
+            same = await world.connect()
+            for number, body in enumerate(bodies):
+                request = post(body, more.replace(b"producer-seq: 1", b"producer-seq: %d" % number))
+                if b"json" in more:
+                    request = request.replace(b"text/plain", b"application/json")
+                told = [await asked(world, client, request) for client in (same, await world.connect())]
+                assert told[0] == told[1]
+
+
+async def asked(world: Served, client: Client, request: bytes) -> tuple[Append | None, object]:
+    """The command that a request became, if it did, and its answer."""
+    client.send(request)
+    response = asyncio.ensure_future(client.response())
+    await until(lambda: bool(world.streams.waiting) or response.done())
+    command = world.streams.waiting[0][0] if world.streams.waiting else None
+    if command is not None:
+        world.streams.answer()
+    return command, await response
 
 
 @run

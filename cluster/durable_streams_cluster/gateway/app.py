@@ -9,6 +9,8 @@ from random import Random
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from durable_streams_cluster import __version__
 from durable_streams_cluster.api import Page, Streams
 from durable_streams_cluster.clock import Clock
@@ -162,14 +164,15 @@ class GatewayApp:
 
     def begin(self, request: Direct) -> bool:
         """See ``direct.Beginner``: small appends, to a path that was asked for before."""
-        scope, body = request.scope, request.body
-        path = self._paths.get(scope["raw_path"])
-        if scope["method"] != "POST" or path is None or len(body) > self._at_once:
+        body = bytes(request.body)
+        if len(body) > self._at_once:
             return False
         try:
-            command = codec.decode_append(path, h.index(scope["headers"]), bytes(body), self._limits)
+            command = self._begun(request, body)
         except BadRequest:
             return False  # There it is told what is wrong with it.
+        if command is None:
+            return False
         try:
             outcome: asyncio.Future[Outcome] = asyncio.ensure_future(self._streams.append(command))
         except Exception as error:
@@ -177,6 +180,18 @@ class GatewayApp:
             outcome.set_exception(error)
         outcome.add_done_callback(partial(self._answer_append, request, command, len(body)))
         return True
+
+    def _begun(self, request: Direct, body: bytes) -> Append | None:
+        if request.memo is not None:
+            return codec.decode_again(request.memo, body)
+        scope = request.scope
+        path = self._paths.get(scope["raw_path"])
+        if scope["method"] != "POST" or path is None:
+            return None
+        command = codec.decode_append(path, h.index(scope["headers"]), body, self._limits)
+        if command.body and command.producer is None:
+            request.memo = replace(command, body=b"")
+        return command
 
     def _answer_append(self, request: Direct, command: Append, size: int, done: asyncio.Future[Outcome]) -> None:
         try:

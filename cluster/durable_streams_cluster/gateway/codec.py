@@ -120,7 +120,7 @@ def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> A
             raise BadRequest("Content-Type", "is missing")
         body = _record(body, content_type)
         if not body:
-            raise BadRequest("body", "is an empty array: there is nothing to append", code=INVALID_JSON)
+            raise _nothing_to_append()
     elif not close:
         raise BadRequest("body", "is empty; only a request with Stream-Closed: true may be")
     if_match = h.if_match(headers)
@@ -128,6 +128,20 @@ def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> A
         # The two answer a retry differently: a duplicate is a success, and a tail that moved is not.
         raise BadRequest("If-Match", "and the producer headers exclude each other")
     return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer, if_match)
+
+
+def decode_again(before: Append, body: bytes) -> Append:
+    """Another append with the headers of ``before``, which had a body and no producer.
+
+    Raises:
+        BadRequest: ``body`` is not such a one; ``decode_append`` has the word.
+
+    """
+    assert before.content_type is not None
+    record = _record(body, before.content_type)
+    if not record:
+        raise _nothing_to_append()
+    return Append(before.path, before.content_type, record, before.close, before.stream_seq, None, before.if_match)
 
 
 def decode_read(query: bytes, headers: Headers) -> ReadRequest:
@@ -175,6 +189,10 @@ def _offset(text: str | None) -> Offset | From:
         return offsets.parse(text)
     except ValueError as error:
         raise BadRequest("offset", f"must be -1, now, or an offset of this stream: {error}") from None
+
+
+def _nothing_to_append() -> BadRequest:
+    return BadRequest("body", "is an empty array: there is nothing to append", code=INVALID_JSON)
 
 
 def _record(body: bytes, content_type: str | None) -> bytes:

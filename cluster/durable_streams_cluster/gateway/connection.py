@@ -9,7 +9,6 @@ second late, and a head that begins in the read that ended a body (256 KiB at mo
 """
 
 import asyncio
-import re
 import urllib.parse
 from typing import Any, cast
 
@@ -21,8 +20,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from durable_streams_cluster.gateway.direct import Beginner
 from durable_streams_cluster.gateway.exchange import Exchange
+from durable_streams_cluster.gateway.heads import Again, Head, is_host, split_target, without_upgrade
 from durable_streams_cluster.gateway.refusals import REFUSALS
 from durable_streams_cluster.gateway.shared import SharedState
+from durable_streams_cluster.gateway.taker import Taker
 from durable_streams_cluster.limits import MIB
 
 LINGER_MS = 2000
@@ -33,11 +34,8 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 32
 MAX_PIPELINED_HEADERS = 160
 """Requests of one connection that wait for their turn, and their headers; one read of 256 KiB could hold 14,000."""
-STALLED_MS = 1000
-"""While too much is unsent, a reader that took nothing for this long is cut off."""
-
-_HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]_%~]*")
-"""What a Host may be made of; empty is allowed (RFC 9112 3.2)."""
+MAX_MISSES = 3
+"""After so many requests whose head was not the one before, a connection takes no more heads apart."""
 
 
 class _RefusedError(Exception):
@@ -55,10 +53,12 @@ class Connection(HttpToolsProtocol):
     head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
     is the one being received, which with pipelined requests is a later one. ``fresh``: an exchange that the application
     has not seen; it begins when the read is parsed, and with it perhaps the body. ``good_host``: the last Host that was
-    found to be one; most connections only ever send that.
+    found to be one; most connections only ever send that. ``known``: the head of the last request, when the last read
+    was this request and nothing more; the parser is not asked when it comes again.
     """
 
     server_state: SharedState
+    cycle: Exchange
 
     def __init__(self, config: uvicorn.Config, server_state: SharedState) -> None:
         super().__init__(config, server_state, {})
@@ -74,13 +74,12 @@ class Connection(HttpToolsProtocol):
         self.answering: Exchange | None = None
         self.fresh: Exchange | None = None
         self.beginner: Beginner | None = self.app if hasattr(self.app, "begin") else None
+        self.known: Head | None = None
+        self.misses = 0
         self.refused = False
         self.upgrade = False
         self.queued_headers = 0
-        self.unsent = 0
-        self.unsent_since_ms = 0
-        self.window_unsent = 0
-        self.window_ms = 0
+        self.taker = Taker(limits)
 
     # --- The transport calls.
 
@@ -102,7 +101,7 @@ class Connection(HttpToolsProtocol):
         self.pipeline.clear()
         if self.answering is not None and not self.answering.response_complete:
             self.answering.disconnected = True
-            self.answering.message_event.set()
+            self.answering.notify()
         state = self.server_state
         state.hold(self, 0)
         state.lingering.discard(self)
@@ -113,6 +112,9 @@ class Connection(HttpToolsProtocol):
         """Feed the parser."""
         if self.in_head and not self.unparsed:
             self.since_ms = self.server_state.now_ms
+        if self.known is not None and self._take_again(self.known, data):
+            return
+        self.known = None
         self.unparsed += len(data)
         if self.unparsed > self.max_head and (self.in_head or self.refused):
             self._feed_long(data)
@@ -125,9 +127,9 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """Note since when the client takes nothing."""
-        self.unsent = self.window_unsent = self.transport.get_write_buffer_size()
-        self.unsent_since_ms = self.window_ms = self.server_state.now_ms
-        self.server_state.hold(self, self.unsent)
+        unsent = self.transport.get_write_buffer_size()
+        self.taker.begin(unsent, self.server_state.now_ms)
+        self.server_state.hold(self, unsent)
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -174,7 +176,7 @@ class Connection(HttpToolsProtocol):
         version = parser.get_http_version()
         if self.host != self.good_host:
             self._check_host(version)
-        raw_path, query = self._target()
+        raw_path, query = split_target(self.url)
         path = raw_path.decode("ascii")
         scope: HTTPScope = {
             "type": "http",
@@ -191,16 +193,7 @@ class Connection(HttpToolsProtocol):
             "query_string": query,
             "state": {},
         }
-        keep_alive = version != "1.0" and parser.should_keep_alive() and not self.server_state.draining
-        self.cycle = exchange = Exchange(
-            scope,
-            self.transport,
-            self.flow,
-            self.on_response_complete,
-            self.server_state,
-            keep_alive=keep_alive,
-            expect_100_continue=self.expect_100_continue,
-        )
+        self.cycle = exchange = self._exchange(scope, may_stay=version != "1.0" and parser.should_keep_alive())
         self.in_head = False
         self.unparsed = 0
         self.headers = []  # The scope has the other list: trailers must not pose as headers.
@@ -220,7 +213,7 @@ class Connection(HttpToolsProtocol):
         exchange.body += body
         if len(exchange.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
-        exchange.message_event.set()
+        exchange.notify()
 
     def on_message_complete(self) -> None:
         """Be ready for the next head."""
@@ -228,7 +221,7 @@ class Connection(HttpToolsProtocol):
             return
         if not self.cycle.response_complete:
             self.cycle.more_body = False
-            self.cycle.message_event.set()
+            self.cycle.notify()
         self.in_head = True
         self.unparsed = 0
         self.url = b""
@@ -303,7 +296,7 @@ class Connection(HttpToolsProtocol):
         if self.busy:
             # The body being received is broken: the application must not take it for whole.
             self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self.cycle.notify()
             if self.cycle.response_started or self.pipeline:
                 self._close()
                 return
@@ -317,6 +310,33 @@ class Connection(HttpToolsProtocol):
 
     # --- Parts.
 
+    def _exchange(self, scope: HTTPScope | Again, *, may_stay: bool) -> Exchange:
+        return Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.on_response_complete,
+            self.server_state,
+            keep_alive=may_stay and not self.server_state.draining,
+            expect_100_continue=self.expect_100_continue,
+        )
+
+    def _take_again(self, known: Head, read: bytes) -> bool:
+        """Take a request whose head is that of the last one."""
+        if self.busy:
+            return False
+        found = known.again(read)
+        if found is None:
+            self.misses += 1
+            return False
+        self.misses = 0
+        self.cycle = self.answering = exchange = self._exchange(found, may_stay=True)
+        exchange.memo = known.memo
+        exchange.body += found.body
+        exchange.more_body = False
+        self._begin(exchange)
+        return True
+
     def _begin(self, exchange: Exchange) -> None:
         if exchange.disconnected:
             return  # What follows its head was refused.
@@ -324,6 +344,8 @@ class Connection(HttpToolsProtocol):
         short = self.beginner if not exchange.more_body and not self.flow.write_paused else None
         if short is None or not short.begin(exchange):
             self._start_asgi_task(exchange, self.app)
+        elif self.known is not None:
+            self.known.memo = exchange.memo
 
     def _close(self) -> None:
         """Close, when what was answered has left."""
@@ -338,18 +360,10 @@ class Connection(HttpToolsProtocol):
 
     def _check_host(self, version: str) -> None:
         """Refuse a Host that is missing (HTTP/1.0 may leave it out), repeated or none (RFC 9112 3.2)."""
-        if self.host is not None and _HOST.fullmatch(self.host):
+        if self.host is not None and is_host(self.host):
             self.good_host = self.host
         elif self.host is not None or version >= "1.1":
             raise _RefusedError(400)
-
-    def _target(self) -> tuple[bytes, bytes]:
-        """Return path and query of the request target."""
-        if self.url.startswith(b"/") and b"#" not in self.url:
-            path, _, query = self.url.partition(b"?")
-            return path, query
-        url = httptools.parse_url(self.url)  # http://host/path, and refuses nonsense
-        return url.path or b"/", url.query or b""
 
     def _feed(self, data: bytes | memoryview) -> None:
         try:
@@ -361,6 +375,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(cause.status if isinstance(cause, _RefusedError) else 400)
         if self.fresh is not None:
             exchange, self.fresh = self.fresh, None
+            if exchange.keep_alive and not exchange.more_body and self.misses < MAX_MISSES and type(data) is bytes:
+                self.known = Head.of(data, cast("dict[str, Any]", exchange.scope), len(exchange.body))
             self._begin(exchange)
 
     def _feed_long(self, data: bytes) -> None:
@@ -399,39 +415,21 @@ class Connection(HttpToolsProtocol):
         The parser gives the body up for the other protocol's: without this, the POST of a client that offers h2c
         (Java's does) arrives empty, and its body is parsed as the next request.
         """
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        head = [b"%s %s HTTP/%s\r\n" % (method, self.url, version)]
-        for name, value in self.headers:
-            if name == b"connection":
-                kept = [token for token in value.split(b",") if token.strip().lower() != b"upgrade"]
-                head.append(b"connection: %s\r\n" % b",".join(kept))
-            elif name != b"upgrade":
-                head.append(b"%s: %s\r\n" % (name, value))
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         self.upgrade = False
         self.unparsed = 0
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._feed(b"".join([*head, b"\r\n"]))
+        self._feed(without_upgrade(line, self.headers))
         if rest and not self.refused:
             self.data_received(rest)
 
     def _check_reader(self, now_ms: int) -> None:
         state = self.server_state
-        timeout_ms = state.limits.write_timeout_s * 1000
         unsent = self.transport.get_write_buffer_size()
-        if unsent != self.unsent:
-            self.unsent = unsent
-            self.unsent_since_ms = now_ms
-            state.hold(self, unsent)
-        elif now_ms - self.unsent_since_ms >= (STALLED_MS if state.pressed else timeout_ms):
+        state.hold(self, unsent)
+        if self.taker.is_slow(unsent, now_ms, pressed=state.pressed):
             self.cut("slow_reader")
-            return
-        window_ms = now_ms - self.window_ms
-        if window_ms >= timeout_ms:
-            # A byte now and then is no reading: it would hold a page, and this connection, for ever.
-            if (self.window_unsent - unsent) * 1000 < state.limits.min_reader_bytes_s * window_ms:
-                self.cut("slow_reader")
-            self.window_unsent, self.window_ms = unsent, now_ms
 
     def _answer_and_linger(self, status: int) -> None:
         self.server_state.cork.flush()

@@ -22,6 +22,10 @@ class Direct(Protocol):
         """The whole body."""
         ...
 
+    memo: Any
+    """What the application made of the head: None, or what it put here when a request of this connection had the same
+    head but for the length of the body and the number of the producer."""
+
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the whole response, framed by its headers; nothing happens when the client left."""
         ...

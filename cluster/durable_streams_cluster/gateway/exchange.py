@@ -8,6 +8,7 @@ call and a packet less each time, measured at a third of the processor time of a
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from durable_streams_cluster.gateway.cork import Cork
 from durable_streams_cluster.gateway.headers import COMMON
+from durable_streams_cluster.gateway.heads import Again
 
 JOIN_BYTES = 128 * 1024
 """A larger piece of body is not copied to leave together with what frames it."""
@@ -44,7 +46,7 @@ class Exchange(RequestResponseCycle):
 
     def __init__(
         self,
-        scope: HTTPScope,
+        scope: HTTPScope | Again,
         transport: asyncio.Transport,
         flow: FlowControl,
         on_response: Callable[[], None],
@@ -54,12 +56,17 @@ class Exchange(RequestResponseCycle):
         expect_100_continue: bool,
     ) -> None:
         # Not uvicorn's constructor: it has as much again for its own send.
-        self.scope = scope
+        self._scope = scope
+        if isinstance(scope, Again):
+            self.method, self.is_1_0 = scope.head.method, False
+        else:
+            self.method, self.is_1_0 = scope["method"], scope["http_version"] == "1.0"
+        self.memo: Any = None
         self.transport = transport
         self.flow = flow
         self.on_response = on_response
         self.state = state
-        self.message_event = asyncio.Event()
+        self._event: asyncio.Event | None = None
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expect_100_continue
@@ -73,6 +80,27 @@ class Exchange(RequestResponseCycle):
         """The head of the response, until it leaves."""
         self.bodiless = False
         """The response ends with its head, whatever length that tells (RFC 9110 6.4.1)."""
+
+    @property
+    def scope(self) -> HTTPScope:  # type: ignore[override]
+        """As of ASGI; the application may change it."""
+        if isinstance(self._scope, Again):
+            self._scope = cast("HTTPScope", self._scope.scope())
+        return self._scope
+
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """What ``receive`` waits for; most small requests end without."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            if self.body or not self.more_body or self.disconnected or self.response_complete:
+                self._event.set()
+        return self._event
+
+    def notify(self) -> None:
+        """There is something for ``receive``."""
+        if self._event is not None:
+            self._event.set()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application; whatever it does, the client gets a whole answer or a connection that ends."""
@@ -132,27 +160,25 @@ class Exchange(RequestResponseCycle):
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        headers = list(headers)
-        lines: list[bytes] = []
+        headers = headers if isinstance(headers, list) else list(headers)
         common = b""
         if headers and headers[0] is _COMMON_FIRST:  # All of COMMON follow, made into lines before.
-            common = _COMMON
-            del headers[:_COMMON_COUNT]
+            common, headers = _COMMON, headers[_COMMON_COUNT:]
         closing = False
+        given = b""
         for name, value in headers:
-            lines += (name, b": ", value, b"\r\n")
+            given += b"%s: %s\r\n" % (name, value)
             if name in _FRAMING:
                 closing |= self._frame(name, value)
-        given = b"".join(lines)
         # One pass over the head finds any control character beside our line ends: no value can add a header.
         if len(given) - len(given.translate(None, _CONTROLS)) != 2 * len(headers):
             raise RuntimeError("control character in a response header")
         more = b""
-        self.bodiless = self.scope["method"] == "HEAD" or status in (204, 304)
+        self.bodiless = self.method == "HEAD" or status in (204, 304)
         if self.bodiless:
             self.chunked_encoding = False
         elif self.chunked_encoding is None:
-            self.chunked_encoding = self.scope["http_version"] != "1.0"
+            self.chunked_encoding = not self.is_1_0
             if self.chunked_encoding:
                 more = b"transfer-encoding: chunked\r\n"
             else:
@@ -195,7 +221,7 @@ class Exchange(RequestResponseCycle):
 
     def _complete(self) -> None:
         self.response_complete = True
-        self.message_event.set()
+        self.notify()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
