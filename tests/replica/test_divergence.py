@@ -8,8 +8,7 @@ from durable_streams_cluster.ids import Index
 from durable_streams_cluster.replica.divergence import KEPT, WINDOW, Hashed, Hashes
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import Family, WriteBatch
-from durable_streams_cluster.streams.machine import Applied
-from durable_streams_cluster.streams.outcomes import Deleted, NotFound
+from durable_streams_cluster.streams.outcomes import Deleted, NotFound, Outcome
 from tests.replica.node import append, create
 from tests.replica.trio import Trio
 
@@ -48,11 +47,11 @@ def test_a_replica_whose_state_was_changed_stops() -> None:
         busy(trio, 3 * WINDOW)
 
 
-def hashes(*outcomes: object) -> Hashes:
+def hashes(*outcomes: Outcome) -> Hashes:
     made = Hashes()
     made.end_of(Index(WINDOW))
     for outcome in outcomes:
-        made.applied([Applied(outcome)])  # type: ignore[arg-type]
+        made.applied([((outcome,), ())])
     return made
 
 
@@ -74,7 +73,7 @@ def test_windows_are_compared_whoever_comes_first() -> None:
 
 def test_a_window_that_an_earlier_life_began_does_not_count() -> None:
     begun = Hashes()
-    begun.applied([Applied(NotFound())])
+    begun.applied([((NotFound(),), ())])
     assert begun.end_of(Index(WINDOW)) is None
     assert begun.end_of(Index(2 * WINDOW)) is not None
 

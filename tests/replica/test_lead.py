@@ -2,7 +2,8 @@
 
 from durable_streams_cluster.raft.messages import AppendEntries
 from durable_streams_cluster.replica.exchange import PeerMessage
-from tests.replica.node import append, create
+from durable_streams_cluster.streams.commands import Expire
+from tests.replica.node import Node, append, create
 from tests.replica.trio import Trio
 
 
@@ -26,3 +27,14 @@ def test_under_load_what_is_committed_is_told_with_the_next_entry() -> None:
     assert all(message.entries for message in sent), "none is sent for the commit index alone"
     trio.settle()
     assert {node.content("s") for node in trio.nodes.values()} == {b"".join(b"%02d" % number for number in range(30))}
+
+
+def test_a_stream_that_is_due_ends_once_before_the_appends_of_an_entry() -> None:
+    node = Node().boot()
+    node.replica.group.lead.prepare = lambda command: (Expire(getattr(command, "path", ""), 1, 0), command)
+    for number, path in enumerate("aabab"):
+        node.propose(append(path, b"x"), number)
+    node.settle()
+    _, commands, _ = node.entries()[-1]
+    shown = [f"end {each.path}" if isinstance(each, Expire) else getattr(each, "path", "") for each in commands]
+    assert shown == ["end a", "a", "a", "end b", "b", "a", "b"]

@@ -69,8 +69,8 @@ def test_the_applied_index_is_in_the_batch_that_it_describes() -> None:
     node = Node().boot()
     node.done(create("s"))
     batch = node.batches[-1]
-    assert Put(Family.DATA, keys.group_state(GROUP), batch.ops[-1][2]) == batch.ops[-1]
-    assert any(op[1].startswith(b"S") for op in batch.ops)
+    assert Put(Family.DATA, keys.group_state(GROUP), batch.ops[-1].value) == batch.ops[-1]
+    assert any(op.key.startswith(b"S") for op in batch.ops if isinstance(op, Put))
 
 
 def test_what_arrives_between_turns_shares_an_entry_and_a_sync() -> None:

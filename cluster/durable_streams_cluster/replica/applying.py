@@ -1,16 +1,18 @@
 """Committed entries become state, outcomes and wakes; the same on every replica."""
 
+from collections.abc import Iterator
+from typing import cast
+
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind
-from durable_streams_cluster.replica.divergence import Hashed, Hashes
+from durable_streams_cluster.replica.divergence import Did, Hashed, Hashes
 from durable_streams_cluster.replica.effects import Effects
-from durable_streams_cluster.replica.proposals import Proposals
+from durable_streams_cluster.replica.proposals import Own, Proposals
 from durable_streams_cluster.replica.sessions import Sessions
 from durable_streams_cluster.storage.codecs import Session, decode_proposals
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import machine
-from durable_streams_cluster.streams.commands import Stamp
-from durable_streams_cluster.streams.machine import Applied
+from durable_streams_cluster.streams.commands import Append, Command, Stamp
 
 
 class Applier:
@@ -56,18 +58,39 @@ class Applier:
 
     def _commands(self, effects: Effects, entry: Entry) -> None:
         stamp = Stamp(entry.cluster_ms, entry.wall_ms)
-        here, batch, wakes, sessions = self._own.incarnation, effects.batch, effects.wakes, self.sessions
-        did: list[Applied] = []
+        did: list[Did] = []
+        for run in self._runs(entry):
+            command = run[0][0]
+            if type(command) is Append:
+                appends = machine.apply_run(self._store, [cast("Append", each) for each, _ in run], stamp)
+                outcomes, writes, wakes = appends.outcomes, appends.writes, appends.wakes
+            else:
+                applied = machine.apply(self._store, command, stamp)
+                outcomes, writes, wakes = (applied.outcome,), applied.writes, applied.wakes
+            did.append((outcomes, writes))
+            self._store.stage(effects.batch, writes)
+            effects.wakes += [wake.path for wake in wakes]
+            effects.completions += [
+                (own.token, outcome) for (_, own), outcome in zip(run, outcomes, strict=True) if own is not None
+            ]
+        self.hashes.applied(did)
+
+    def _runs(self, entry: Entry) -> Iterator[list[tuple[Command, Own | None]]]:
+        """The commands of an entry, and who waits here for their outcome: appends to one path in a row together."""
+        here, sessions, index = self._own.incarnation, self.sessions, entry.index
+        run: list[tuple[Command, Own | None]] = []
+        path = None
         for proposal in decode_proposals(entry.data):
             incarnation, sequence = proposal.origin.incarnation, proposal.origin.sequence
             if not sessions.is_new(incarnation, sequence):
                 continue  # Proposed twice, by an origin that did not know; the first one was applied and answered.
-            applied = machine.apply(self._store, proposal.command, stamp)
-            sessions.applied(incarnation, sequence, entry.index)
-            did.append(applied)
-            self._store.stage(batch, applied.writes)
-            for wake in applied.wakes:
-                wakes.append(wake.path)
-            if incarnation == here and (own := self._own.applied(sequence)) is not None:
-                effects.completions.append((own.token, applied.outcome))
-        self.hashes.applied(did)
+            sessions.applied(incarnation, sequence, index)
+            command = proposal.command
+            goes_to = command.path if type(command) is Append else None
+            if run and (goes_to is None or goes_to != path):
+                yield run
+                run = []
+            run.append((command, self._own.applied(sequence) if incarnation == here else None))
+            path = goes_to
+        if run:
+            yield run

@@ -6,18 +6,23 @@ streams at different nodes for ever. So what was answered and written is hashed,
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from zlib import crc32
 
 import msgspec
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import Index
-from durable_streams_cluster.streams.machine import Applied
+from durable_streams_cluster.streams.outcomes import Outcome
+from durable_streams_cluster.streams.view import Write
 
 WINDOW = 64
 """Entries hashed together."""
 KEPT = 64
 """Hashes that are kept here to be compared: a leader and a follower are seldom that far apart."""
+
+Did = tuple[Sequence[Outcome], Iterable[Write]]
+"""What was answered to commands that were applied together, and what they wrote."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -41,10 +46,10 @@ class Hashes:
         self._mine: deque[Hashed] = deque(maxlen=KEPT)
         self._theirs: deque[tuple[str, Hashed]] = deque(maxlen=KEPT)
 
-    def applied(self, did: list[Applied]) -> None:
+    def applied(self, did: list[Did]) -> None:
         """The commands of the entry that is being applied did this."""
         if self._crc is not None:
-            self._crc = crc32(_encode([(each.outcome, each.writes) for each in did]), self._crc)
+            self._crc = crc32(_encode(did), self._crc)
 
     def end_of(self, index: Index) -> Hashed | None:
         """The entry is applied; gives a hash when it is the last of a window.

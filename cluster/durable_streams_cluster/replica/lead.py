@@ -11,7 +11,7 @@ from durable_streams_cluster.replica.exchange import Reason
 from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.storage.codecs import Origin, Proposal, encode_proposals
 from durable_streams_cluster.storage.raft_log import RaftLogStore
-from durable_streams_cluster.streams.commands import Command
+from durable_streams_cluster.streams.commands import Append, Command
 
 NOBODY = Origin()
 HOLD_MS = 20
@@ -125,7 +125,13 @@ class Lead:
         if not proposals:
             return
         prepared: list[Proposal] = []
+        looked_at: set[str] = set()
         for each in proposals:
+            if type(each.command) is Append:
+                if each.command.path in looked_at:
+                    prepared.append(each)  # What ends before it would be the same again, and is there already.
+                    continue
+                looked_at.add(each.command.path)
             *before, command = self.prepare(each.command)
             prepared += [Proposal(NOBODY, ending) for ending in before]
             prepared.append(each if command is each.command else Proposal(each.origin, command))

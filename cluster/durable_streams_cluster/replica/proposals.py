@@ -121,11 +121,8 @@ class Proposals:
 def size_of(command: Command) -> int:
     """Bytes of a command in an entry, at most: a character takes up to four, what is not counted up to 1 KiB."""
     size = 1024 + 4 * len(command.path)
-    match command:
-        case Append():
-            size += len(command.body)
-        case Create():
-            size += len(command.body) + (4 * len(command.fork.source) if command.fork is not None else 0)
-        case _:
-            pass
+    if isinstance(command, Append):
+        size += len(command.body)
+    elif isinstance(command, Create):
+        size += len(command.body) + (4 * len(command.fork.source) if command.fork is not None else 0)
     return size

@@ -8,6 +8,8 @@ Counter-example without holes, by the newest number alone: 4 is refused for over
 with its connection. Sent again, 4 would be taken for a duplicate, and nobody would ever answer it.
 """
 
+from itertools import takewhile
+
 from durable_streams_cluster.ids import Index
 from durable_streams_cluster.storage.codecs import Session
 
@@ -17,13 +19,23 @@ MAX_HOLES = 1024
 """Of one origin; the newest are known. A number below is taken for applied: nobody proposes so much out of order."""
 
 
+class _Known:
+    """A session while it changes with every command."""
+
+    __slots__ = ("holes", "index", "newest")
+
+    def __init__(self, session: Session) -> None:
+        self.index, self.newest, self.holes = session.index, session.newest, session.holes
+
+
 class Sessions:
     """The sessions of a group."""
 
     def __init__(self, found: dict[int, Session]) -> None:
         """``found``: by incarnation of the origin, as stored."""
-        self._known = dict(sorted(found.items(), key=lambda item: item[1].index))
-        self._changed: dict[int, Session | None] = {}
+        by_age = sorted(found.items(), key=lambda item: item[1].index)
+        self._known = {origin: _Known(session) for origin, session in by_age}
+        self._changed: set[int] = set()
 
     def is_new(self, origin: int, number: int) -> bool:
         """Whether this command of ``origin`` was not applied before; number 0 is never asked about twice."""
@@ -36,22 +48,32 @@ class Sessions:
         """The command is applied with log entry ``index``."""
         if not number:
             return
-        known = self._known.pop(origin, None) or Session(index, 0)
+        known = self._known.get(origin)
+        if known is None or known.index != index:  # else it is the last one, and changed
+            known = self._known.pop(origin) if known is not None else _Known(Session(index, 0))
+            self._known[origin] = known
+            known.index = index
+            self._changed.add(origin)
         if number == known.newest + 1:
-            session = Session(index, number, known.holes)
+            known.newest = number
         elif number > known.newest:
             skipped = range(max(known.newest + 1, number - MAX_HOLES), number)
-            holes = (*known.holes, *skipped)[-MAX_HOLES:] if skipped else known.holes
-            session = Session(index, number, holes)
+            known.newest, known.holes = number, (*known.holes, *skipped)[-MAX_HOLES:]
         else:
-            session = Session(index, known.newest, tuple(hole for hole in known.holes if hole != number))
-        self._known[origin] = self._changed[origin] = session
+            known.holes = tuple(hole for hole in known.holes if hole != number)
         if len(self._known) > MAX_ORIGINS:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
-            self._changed[oldest] = None
+            self._forget_oldest()
 
     def changes(self) -> dict[int, Session | None]:
         """What changed since the last call; None: forgotten."""
-        changed, self._changed = self._changed, {}
-        return changed
+        changed, self._changed = self._changed, set()
+        known = ((origin, self._known.get(origin)) for origin in sorted(changed))
+        return {origin: Session(each.index, each.newest, each.holes) if each else None for origin, each in known}
+
+    def _forget_oldest(self) -> None:
+        oldest = next(iter(self._known.values())).index
+        # Of those that wrote last in the same entry, the same one everywhere: who restarted knows no order among them.
+        same = takewhile(lambda item: item[1].index == oldest, self._known.items())
+        origin = min(origin for origin, _ in same)
+        del self._known[origin]
+        self._changed.add(origin)

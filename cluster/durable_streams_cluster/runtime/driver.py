@@ -201,7 +201,7 @@ class Driver:
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.replica.propose(command, (future, size), self._clock.steady_ms())
         # What is under way ends with a turn: all that comes in meanwhile shares it.
-        if not (self._syncing or (self._turns.in_time and self.replica.holds)):
+        if not (self._turns.due or self._syncing or (self._turns.in_time and self.replica.holds)):
             self._turns.soon()
         return future
 

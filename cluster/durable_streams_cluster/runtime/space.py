@@ -22,13 +22,7 @@ NO_ROOM: Final = (
 
 def grows(command: Command) -> TypeGuard[Create | Append]:
     """Whether a command only takes room. The others give some back, or take next to none and must go on."""
-    match command:
-        case Create():
-            return True
-        case Append():
-            return bool(command.body)
-        case _:
-            return False
+    return bool(command.body) if isinstance(command, Append) else isinstance(command, Create)
 
 
 def only_asks(view: StreamView, command: Command) -> bool:

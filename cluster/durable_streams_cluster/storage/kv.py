@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 
 class Family(IntEnum):
     """The two column families. They share one write-ahead log, so one sync covers both."""
@@ -18,7 +20,7 @@ class Family(IntEnum):
     """Streams."""
 
 
-class Put(NamedTuple):
+class Put(msgspec.Struct, frozen=True):
     """Set ``key`` to ``value``."""
 
     family: Family
@@ -26,14 +28,14 @@ class Put(NamedTuple):
     value: bytes
 
 
-class Delete(NamedTuple):
+class Delete(msgspec.Struct, frozen=True):
     """Remove ``key``; not an error when absent."""
 
     family: Family
     key: bytes
 
 
-class DeleteRange(NamedTuple):
+class DeleteRange(msgspec.Struct, frozen=True):
     """Remove every key with ``start <= key < end``.
 
     With ``frees`` (about so many bytes) the store is asked to give their room on disk back soon (``Kv.reclaim``).
@@ -47,7 +49,7 @@ class DeleteRange(NamedTuple):
     frees: int = 0
 
 
-class Deleted(NamedTuple):
+class Deleted(msgspec.Struct, frozen=True):
     """Every key with ``start <= key < end`` is deleted, one by one in this batch: give their room back as of a range.
 
     What ``DeleteRange`` says of a range with ``frees`` holds for this one too.

@@ -188,11 +188,11 @@ class MemoryKv:
         tables = self._tables
         for op in batch.ops:
             if isinstance(op, Put):
-                tables[op[0]].put(op[1], op[2])
+                tables[op.family].put(op.key, op.value)
             elif isinstance(op, Delete):
-                tables[op[0]].delete(op[1])
+                tables[op.family].delete(op.key)
             elif isinstance(op, DeleteRange):
-                tables[op[0]].delete_range(op[1], op[2])
+                tables[op.family].delete_range(op.start, op.end)
         self._writes += 1
 
     def sync(self) -> int:

@@ -172,15 +172,15 @@ class RocksKv(RocksReader):
             dead: list[Range] = []
             for op in batch.ops:
                 if isinstance(op, Put):
-                    rows.put(op[1], op[2], handles[op[0]])
+                    rows.put(op.key, op.value, handles[op.family])
                 elif isinstance(op, Delete):
-                    rows.delete(op[1], handles[op[0]])
+                    rows.delete(op.key, handles[op.family])
                 elif isinstance(op, Deleted):
-                    dead.append(Range(op[1], op[2], op[3]))
-                elif op[1] < op[2]:  # RocksDB refuses a range whose end comes first
-                    rows.delete_range(op[1], op[2], handles[op[0]])
-                    if op[3]:
-                        dead.append(Range(op[1], op[2], op[3]))
+                    dead.append(Range(op.start, op.end, op.frees))
+                elif op.start < op.end:  # RocksDB refuses a range whose end comes first
+                    rows.delete_range(op.start, op.end, handles[op.family])
+                    if op.frees:
+                        dead.append(Range(op.start, op.end, op.frees))
             rows.put(turn_key(turn), b"")
             rows.delete(turn_key(turn - TURNS_KEPT))
             for handle in handles:

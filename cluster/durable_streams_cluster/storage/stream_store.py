@@ -96,11 +96,15 @@ class StreamStore:
 
         Metas, producers and counters wait for ``finish``: a stream that takes a hundred appends is written once.
         """
+        staged: list[Record] = []
+        last: StreamRef | None = None
         for write in writes:
             # What an append writes: told apart by type, which is much faster than by pattern.
             if type(write) is PutRecord:
                 ref, record = write.ref, write.record
-                self._records.setdefault(ref, []).append(record)
+                if ref is not last:
+                    staged, last = self._records.setdefault(ref, []), ref
+                staged.append(record)
                 key = keys.record(ref.slot, self._epoch, ref.id, record.end)
                 batch.put(_DATA, key, codecs.encode_record(write.at, record.body))
             elif type(write) is PutMeta:

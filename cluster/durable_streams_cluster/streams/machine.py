@@ -4,20 +4,19 @@ It reads no clock and no configuration: time is the leader's ``Stamp``, defaults
 that applies the same commands to the same view decides the same, rejections included.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from durable_streams_cluster.limits import MAX_PRODUCERS_PER_STREAM
-from durable_streams_cluster.streams import forks, lifetime, producers, retention
+from durable_streams_cluster.streams import appending, forks, lifetime, retention
+from durable_streams_cluster.streams.appending import open_era, same_type
 from durable_streams_cluster.streams.commands import (
     Append,
     Command,
     Create,
     Delete,
     Expire,
-    Producer,
     Rearm,
     Stamp,
     Touch,
@@ -25,16 +24,12 @@ from durable_streams_cluster.streams.commands import (
 )
 from durable_streams_cluster.streams.meta import (
     DEFAULT_CONTENT_TYPE,
-    Closer,
-    Era,
     Parent,
     Requested,
     StreamMeta,
     StreamRef,
-    media_type,
 )
 from durable_streams_cluster.streams.outcomes import (
-    Appended,
     ConfigMismatch,
     Created,
     Deleted,
@@ -42,23 +37,17 @@ from durable_streams_cluster.streams.outcomes import (
     ForkSourceDeleted,
     ForkSourceMissing,
     NotFound,
-    OffsetMismatch,
     Outcome,
     Renewed,
-    SeqRegression,
     SoftDeleted,
-    StreamClosed,
     StreamFull,
-    TooManyProducers,
     TypeMismatch,
 )
 from durable_streams_cluster.streams.view import (
-    GroupState,
     MoveExpiry,
     PutGroup,
     PutMeta,
     PutPath,
-    PutProducer,
     PutRecord,
     Record,
     StreamView,
@@ -75,11 +64,26 @@ class Applied(msgspec.Struct, frozen=True):
     wakes: Iterable[Wake] = ()
 
 
+class AppliedRun(msgspec.Struct, frozen=True):
+    """The whole effect of some appends to one path, one after the other."""
+
+    outcomes: Sequence[Outcome]
+    writes: Iterable[Write]
+    wakes: Iterable[Wake]
+
+
+def apply_run(view: StreamView, commands: Sequence[Append], stamp: Stamp) -> AppliedRun:
+    """Decide appends to one path, one at least: the same outcomes and the same state as with ``apply`` on each."""
+    outcomes, writes = appending.append(view, commands, stamp)
+    return AppliedRun(outcomes, writes, (Wake(commands[0].path),) if writes else ())
+
+
 def apply(view: StreamView, command: Command, stamp: Stamp) -> Applied:
     """Decide one command on the state that the commands before it left."""
     match command:
         case Append():
-            return _append(view, command, stamp)
+            run = apply_run(view, (command,), stamp)
+            return Applied(run.outcomes[0], run.writes, run.wakes)
         case Create():
             return _create(view, command, stamp)
         case Delete():
@@ -92,108 +96,6 @@ def apply(view: StreamView, command: Command, stamp: Stamp) -> Applied:
             return _rearm(view, command)
         case Trim():
             return _trim(view, command)
-
-
-# ---------------------------------------------------------------------------------------------------- append, close
-
-
-def _append(view: StreamView, command: Append, stamp: Stamp) -> Applied:
-    """Precedence: missing, deleted, closed, content type, producer, If-Match, Stream-Seq (PROTOCOL 5.2), bounds.
-
-    The producer comes before Stream-Seq: the retry of a stored batch carries the same Stream-Seq again and must be
-    answered as a duplicate, not as a regression. So do the bounds: what is stored already needs no room.
-    """
-    ref = view.find(command.path)
-    meta = view.meta(ref) if ref is not None else None
-    if ref is None or meta is None:
-        return Applied(NotFound())
-    if meta.deleted:
-        return Applied(SoftDeleted())
-    if meta.closed:
-        return Applied(_append_to_closed(meta, command))
-    if command.body and not _same_type(command.content_type, meta.content_type):
-        return Applied(TypeMismatch(expected=meta.content_type))
-    state = None
-    if command.producer is not None:
-        state = view.producer(ref, command.producer.id)
-        verdict = producers.judge(state, command.producer)
-        if isinstance(verdict, producers.Repeated):
-            return Applied(_repeated(meta, state, verdict, command.producer))
-        if not isinstance(verdict, producers.Accepted):
-            return Applied(verdict)
-    if command.if_match is not None and command.if_match != meta.tail_offset:
-        return Applied(OffsetMismatch(next_offset=meta.tail_offset))
-    if command.stream_seq is not None and meta.stream_seq is not None and command.stream_seq <= meta.stream_seq:
-        return Applied(SeqRegression(last=meta.stream_seq))
-    if command.producer is not None and state is None and meta.producers >= MAX_PRODUCERS_PER_STREAM:
-        return Applied(TooManyProducers(most=MAX_PRODUCERS_PER_STREAM))
-    if not retention.has_room(meta, len(command.body)):
-        return Applied(StreamFull(max_bytes=retention.most(meta)))
-
-    writes: list[Write] = []
-    group = view.group_state()
-    changes, grown = _stored(group, ref, meta, command.body, stamp, writes)
-    if grown is not group:
-        writes.append(PutGroup(grown))
-    changes["touched_at"] = stamp.cluster_ms
-    if command.stream_seq is not None:
-        changes["stream_seq"] = command.stream_seq
-    if command.producer is not None:
-        end = meta.tail + len(command.body)
-        writes.append(PutProducer(ref, command.producer.id, producers.after(state, command.producer, end)))
-        if state is None:
-            changes["producers"] = meta.producers + 1
-    if command.close:
-        changes["closed"] = True
-        if command.producer is not None:
-            changes["closer"] = Closer(command.producer.id, command.producer.epoch, command.producer.seq)
-    meta = replace(meta, **changes)
-    writes.append(PutMeta(ref, meta))
-    epoch, seq = (command.producer.epoch, command.producer.seq) if command.producer is not None else (None, None)
-    outcome = Appended(meta.tail_offset, meta.closed, epoch, seq)
-    return Applied(outcome, writes, (Wake(meta.path),))
-
-
-def _append_to_closed(meta: StreamMeta, command: Append) -> Outcome:
-    if command.producer is None:
-        if command.close and not command.body:
-            return Appended(meta.tail_offset, closed=True)
-    elif meta.closer == Closer(command.producer.id, command.producer.epoch, command.producer.seq):
-        return Appended(meta.tail_offset, True, command.producer.epoch, command.producer.seq, duplicate=True)
-    return StreamClosed(next_offset=meta.tail_offset)
-
-
-def _repeated(
-    meta: StreamMeta, state: producers.ProducerState | None, repeated: producers.Repeated, producer: Producer
-) -> Appended:
-    assert state is not None
-    offset = meta.offset_at(repeated.end) if repeated.end is not None else meta.tail_offset
-    return Appended(offset, meta.closed, producer.epoch, state.seq, duplicate=True)
-
-
-def _stored(
-    state: GroupState, ref: StreamRef, meta: StreamMeta, body: bytes, stamp: Stamp, writes: list[Write]
-) -> tuple[dict[str, object], GroupState]:
-    """What appending ``body`` changes of the stream, and the group after it; the first own append opens a new era.
-
-    Eras (DESIGN: Offsets) of streams that belong together, forks and what has forks, raise the group's floor, so that
-    their generations differ whoever appends first: an offset of one that another did not inherit never fits there.
-    """
-    if not body:
-        return {}, state
-    tail = meta.tail + len(body)
-    changes: dict[str, object] = {"tail": tail}
-    if meta.fresh:
-        generation = max(state.generation_floor, meta.generation, meta.above) + 1
-        changes |= {"fresh": False, "eras": (*meta.eras, Era(generation, start=meta.tail))}
-        if meta.forks or meta.parent is not None:
-            state = replace(state, generation_floor=generation)
-    writes.append(PutRecord(ref, Record(tail, body), stamp.cluster_ms))
-    return changes, state
-
-
-def _same_type(asked: str | None, stored: str) -> bool:
-    return asked == stored or (asked is not None and media_type(asked) == media_type(stored))
 
 
 # ----------------------------------------------------------------------------------------------------------- create
@@ -212,7 +114,7 @@ def _create(view: StreamView, command: Create, stamp: Stamp) -> Applied:
             return Applied(ForkSourceMissing())
         if source.deleted:
             return Applied(ForkSourceDeleted())
-        if command.content_type is not None and not _same_type(command.content_type, source.content_type):
+        if command.content_type is not None and not same_type(command.content_type, source.content_type):
             return Applied(TypeMismatch(expected=source.content_type))
     parent: Parent | None = None
     writes: list[Write] = []
@@ -241,10 +143,12 @@ def _create(view: StreamView, command: Create, stamp: Stamp) -> Applied:
         head=source.head if source is not None else 0,
         max_bytes=command.max_bytes,
     )
-    if not retention.has_room(meta, len(command.body)):
+    if command.body and meta.tail + len(command.body) > retention.limit(meta):
         return Applied(StreamFull(max_bytes=retention.most(meta)))
-    changes, state = _stored(state, ref, meta, command.body, stamp, writes)
-    meta = replace(meta, **changes)
+    if command.body:
+        meta, state = open_era(state, meta)
+        meta = replace(meta, tail=meta.tail + len(command.body))
+        writes.append(PutRecord(ref, Record(meta.tail, command.body), stamp.cluster_ms))
     due = lifetime.deadline(meta)
     meta = replace(meta, closed=command.closed, expiry_due=due)
     if due is not None:
@@ -278,7 +182,7 @@ def _confirm(existing: StreamMeta, command: Create) -> Outcome:
 def _confirms_type(existing: StreamMeta, command: Create) -> bool:
     if command.content_type is None and command.fork is not None:
         return True
-    return _same_type(command.content_type or DEFAULT_CONTENT_TYPE, existing.content_type)
+    return same_type(command.content_type or DEFAULT_CONTENT_TYPE, existing.content_type)
 
 
 def _created(meta: StreamMeta, *, existed: bool) -> Created:

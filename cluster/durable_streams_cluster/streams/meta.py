@@ -3,6 +3,8 @@
 The order of fields is the stored format (``storage.codecs``): add only at the end, with a default.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from durable_streams_cluster.streams.commands import Fork
@@ -144,6 +146,7 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
         assert 0 <= self.freed <= self.head <= self.tail
 
 
+@lru_cache(maxsize=256)  # Most streams are of one of few types.
 def media_type(content_type: str) -> str:
     """The type without parameters, in lower case: what content types are compared by (PROTOCOL 9)."""
     return content_type.partition(";")[0].strip().lower()

@@ -24,9 +24,9 @@ def most(meta: StreamMeta) -> int:
     return MAX_PART if meta.max_bytes is None else meta.max_bytes
 
 
-def has_room(meta: StreamMeta, size: int) -> bool:
-    """Whether ``size`` more bytes fit; nothing always does."""
-    return size == 0 or (meta.tail - meta.head + size <= most(meta) and meta.tail + size <= MAX_PART)
+def limit(meta: StreamMeta) -> int:
+    """How far the tail may come, in bytes."""
+    return min(meta.head + most(meta), MAX_PART)
 
 
 def trim(view: StreamView, ref: StreamRef, meta: StreamMeta, before: int) -> tuple[Write, ...]:

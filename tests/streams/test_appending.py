@@ -1,0 +1,79 @@
+"""Appends that are decided together end as if each had been decided alone."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from durable_streams_cluster.storage.kv import WriteBatch
+from durable_streams_cluster.streams import commands as c
+from durable_streams_cluster.streams import machine
+from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.view import PutMeta, Wake
+from tests.streams.harness import Machine
+
+STAMP = c.Stamp(2_000, 2_000_000)
+TEXT = "text/plain"
+
+producers = st.builds(c.Producer, id=st.sampled_from("ab"), epoch=st.integers(0, 1), seq=st.integers(0, 3))
+appends = st.builds(
+    c.Append,
+    path=st.just("s"),
+    content_type=st.sampled_from([TEXT, TEXT, "Text/Plain; charset=utf-8", "application/json"]),
+    body=st.sampled_from([b"", b"x", b"yy"]),
+    close=st.integers(0, 9).map(lambda chance: chance == 0),
+    stream_seq=st.none() | st.sampled_from([b"1", b"2", b"3"]),
+    producer=st.none() | producers,
+    if_match=st.none() | st.builds(Offset, st.just(1), st.integers(0, 4)),
+)
+
+
+def plain(body: bytes, **more: object) -> c.Append:
+    return c.Append("s", TEXT, body, **{"close": False, "stream_seq": None, "producer": None} | more)  # type: ignore[arg-type]
+
+
+def prepared(before: str) -> Machine:
+    """Streams in the state that matters to an append: ``s`` is the one that is written to."""
+    made = Machine(turn_length=None)
+    if before != "missing":
+        origin = "o" if before == "fork" else "s"
+        made.apply(c.Create(origin, TEXT, None, None, False, b"", None, max_bytes=6 if before == "bounded" else None))
+        if before != "fresh":
+            made.apply(c.Append(origin, TEXT, b"abc", False, b"1", c.Producer("a", 0, 0)))
+        if before in ("fork", "hidden"):
+            made.apply(
+                c.Create("s" if before == "fork" else "f", None, None, None, False, b"", c.Fork(origin, None, 0))
+            )
+        if before == "hidden":
+            made.apply(c.Delete("s"))
+    made.end_turn()
+    return made
+
+
+BEFORE = st.sampled_from(["missing", "fresh", "written", "bounded", "fork", "hidden"])
+
+
+@given(BEFORE, st.lists(appends, min_size=1, max_size=8))
+@example("written", [plain(b"x", producer=c.Producer("p", 0, 0)), plain(b"x", producer=c.Producer("p", 0, 0))])
+@example("written", [plain(b"", close=True, producer=c.Producer("p", 0, 0)), plain(b"x")])
+@example("fresh", [plain(b"", close=True), plain(b"", close=True)])
+@example("bounded", [plain(b"xx"), plain(b"xx"), plain(b"x"), plain(b"x")])
+def test_a_run_is_its_appends_one_after_the_other(before: str, commands: list[c.Append]) -> None:
+    alone, together = prepared(before), prepared(before)
+    expected = []
+    woken = False
+    batch = WriteBatch()
+    for command in commands:
+        applied = machine.apply(alone.store, command, STAMP)
+        alone.store.stage(batch, applied.writes)
+        expected.append(applied.outcome)
+        woken |= bool(tuple(applied.wakes))
+    run = machine.apply_run(together.store, commands, STAMP)
+
+    assert list(run.outcomes) == expected
+    assert tuple(run.wakes) == ((Wake("s"),) if woken else ())
+    assert sum(isinstance(write, PutMeta) for write in run.writes) == woken, "the stream is written once, or not at all"
+    whole = WriteBatch()
+    together.store.stage(whole, run.writes)
+    for each, staged in ((alone, batch), (together, whole)):
+        each.store.finish(staged, 9, 1, STAMP.cluster_ms)
+        each.kv.write(staged)
+    assert together.stored() == alone.stored()
