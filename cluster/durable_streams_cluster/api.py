@@ -4,12 +4,12 @@ Writes answer with the replicated ``Outcome``, rejections included; reads with a
 cannot do now is a ``ClusterError``.
 """
 
-from collections.abc import Awaitable
 from enum import Enum
 from typing import Protocol, Self
 
 import msgspec
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.offsets import Offset
@@ -94,8 +94,8 @@ class Streams(Protocol):
         """Create or confirm (PROTOCOL 5.1, 4.2)."""
         ...
 
-    def append(self, command: Append) -> Awaitable[Outcome]:
-        """Append, close, or both (PROTOCOL 5.2, 5.3). Raises at once or when awaited."""
+    def append(self, command: Append) -> Answer:
+        """Append, close, or both (PROTOCOL 5.2, 5.3). Raises at once, or tells it later."""
         ...
 
     async def delete(self, command: Delete) -> Outcome:

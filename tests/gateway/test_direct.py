@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.limits import Limits
@@ -23,23 +24,22 @@ class Streams:
     """Appends wait for the test."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Append, asyncio.Future[Outcome]]] = []
+        self.waiting: list[tuple[Append, Answer]] = []
         self.refuses: Exception | None = None
 
-    def append(self, command: Append) -> asyncio.Future[Outcome]:
+    def append(self, command: Append) -> Answer:
         if self.refuses is not None:
             raise self.refuses
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.waiting.append((command, future))
-        return future
+        self.waiting.append((command, Answer()))
+        return self.waiting[-1][1]
 
     async def head(self, path: str) -> NotFound:
         return NotFound()
 
     def answer(self, outcome: Outcome | None = None) -> None:
         """The one that waits longest."""
-        _, future = self.waiting.pop(0)
-        future.set_result(outcome or Appended(Offset(1, 5), closed=False))
+        _, answer = self.waiting.pop(0)
+        answer.tell(outcome or Appended(Offset(1, 5), closed=False))
 
 
 class Served(World):
@@ -154,9 +154,9 @@ async def test_what_is_refused_behind_an_append_comes_behind_its_answer() -> Non
         client = await world.connect()
         client.send(post(b"1"))
         await until(lambda: bool(world.streams.waiting))
-        world.streams.answer()
         (connection,) = (each for each in world.connections if each.busy)
-        await until(lambda: not connection.busy)
+        world.streams.answer()
+        assert not connection.busy
         connection.data_received(b"nonsense\r\n\r\n")  # in the turn that made the answer
         assert [await client.status() for _ in range(2)] == [204, 400]
 
@@ -169,7 +169,7 @@ async def test_an_answer_leaves_before_its_connection_is_closed() -> None:
         await until(lambda: bool(world.streams.waiting))
         (connection,) = (each for each in world.connections if each.busy)
         world.streams.answer()
-        await until(lambda: not connection.busy)
+        assert not connection.busy
         connection.shutdown()
         assert (await client.ended()).startswith(b"HTTP/1.1 204")
 
@@ -237,7 +237,7 @@ def test_failures_are_told(error: Exception, status: int, at_once: bool, caplog:
             else:
                 client.send(post(b"1"))
                 await until(lambda: bool(world.streams.waiting))
-                world.streams.waiting.pop()[1].set_exception(error)
+                world.streams.waiting.pop()[1].tell(error)
             assert await client.status() == status
 
     with caplog.at_level(logging.ERROR):

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from msgspec.structs import replace
 
 from durable_streams_cluster import __version__
+from durable_streams_cluster.answer import Told, outcome
 from durable_streams_cluster.api import Page, Streams
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, Overloaded
@@ -173,12 +174,13 @@ class GatewayApp:
             return False  # There it is told what is wrong with it.
         if command is None:
             return False
+        told = partial(self._answer_append, request, command, len(body))
         try:
-            outcome: asyncio.Future[Outcome] = asyncio.ensure_future(self._streams.append(command))
+            answer = self._streams.append(command)
         except Exception as error:
-            outcome = asyncio.get_running_loop().create_future()
-            outcome.set_exception(error)
-        outcome.add_done_callback(partial(self._answer_append, request, command, len(body)))
+            told(error)
+        else:
+            answer.then(told)
         return True
 
     def _begun(self, request: Direct, body: bytes) -> Append | None:
@@ -193,9 +195,9 @@ class GatewayApp:
             request.memo = replace(command, body=b"")
         return command
 
-    def _answer_append(self, request: Direct, command: Append, size: int, done: asyncio.Future[Outcome]) -> None:
+    def _answer_append(self, request: Direct, command: Append, size: int, told: Told) -> None:
         try:
-            response = self._appended(done.result(), command, size)
+            response = self._appended(outcome(told), command, size)
         except ClusterError as error:
             response = _refused(error, command)
         except Exception:

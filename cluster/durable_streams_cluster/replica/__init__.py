@@ -5,8 +5,9 @@ it at once, so that whatever arrived since the last turn shares one batch and on
 or a simulator) owes, in this order:
 
 1. write ``effects.batch``, unsynced, then call ``written``: readers now find what the turn did;
-2. resolve ``completions`` and deliver ``wakes``: what they report is durable on a quorum already;
-3. when ``must_sync``: sync, then call ``durable(effects.ticket)``; what waits for it comes out of the next turn.
+2. when ``must_sync``: begin a sync, and after it call ``durable(effects.ticket)``: what waits for it comes out of the
+   next turn;
+3. resolve ``completions`` and deliver ``wakes``: what they report is durable on a quorum already.
 
 If the store refuses the batch (write stall) the same effects are tried again before any other turn.
 

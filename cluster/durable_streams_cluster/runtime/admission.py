@@ -1,14 +1,13 @@
 """Which writes are taken: what waits is bounded, a full disk is not filled further, and a refusal loses nothing."""
 
-import asyncio
 from typing import cast
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import Overloaded, StorageFull
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.replica.exchange import Reason
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.streams.commands import Append, Command, Create
-from durable_streams_cluster.streams.outcomes import Outcome
 from durable_streams_cluster.streams.view import StreamView
 
 
@@ -51,12 +50,12 @@ class Admission:
             return Reason.OVERLOADED
         return Reason.FULL if grows(command) and not self._has_room(command, size) else None
 
-    def release(self, token: object) -> asyncio.Future[Outcome]:
-        """The future of a proposal that is answered now; what it held is free."""
-        future, size = cast("tuple[asyncio.Future[Outcome], int]", token)
+    def release(self, token: object) -> Answer:
+        """The answer to a proposal that is told now; what it held is free."""
+        answer, size = cast("tuple[Answer, int]", token)
         self.inflight_bytes -= size
         self.waiting -= 1
-        return future
+        return answer
 
     def _has_room(self, command: Create | Append, size: int) -> bool:
         # Twice: everything is written as an entry of the log, and again when it is applied.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import ClusterError, Overloaded, StorageFull, Unavailable
 from durable_streams_cluster.replica.exchange import Reason
 from durable_streams_cluster.runtime.space import NO_ROOM
@@ -14,15 +15,14 @@ REFUSALS: Final[Mapping[Reason, Callable[[], ClusterError]]] = {
     Reason.FULL: lambda: StorageFull(NO_ROOM),
 }
 """What the leader's refusal of a write is for whoever sent it."""
+BEHIND: Final = "this node was behind, and what became of it is not known here"
+NOTHING_STORED: Final = "no leader answers, or its disk does not; nothing was stored"
+PERHAPS_STORED: Final = "no leader answers, or its disk does not; it may or may not be stored"
 
 
-def raise_in(future: asyncio.Future[Any], error: Exception) -> None:
+def raise_in(waits: asyncio.Future[Any] | Answer, error: Exception) -> None:
     """Let whoever waits get ``error``, if anybody still does."""
-    if not future.done():
-        future.set_exception(error)
-
-
-def finish(future: asyncio.Future[None]) -> None:
-    """Let whoever waits go on, if anybody still does."""
-    if not future.done():
-        future.set_result(None)
+    if isinstance(waits, Answer):
+        waits.tell(error)
+    elif not waits.done():
+        waits.set_exception(error)

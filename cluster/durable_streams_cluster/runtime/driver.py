@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
+from durable_streams_cluster.answer import Answer, finish
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import (
     CorruptData,
@@ -29,7 +30,7 @@ from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.admission import Admission
-from durable_streams_cluster.runtime.answers import REFUSALS, finish, raise_in
+from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, PERHAPS_STORED, REFUSALS, raise_in
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.turns import Turns
@@ -176,8 +177,8 @@ class Driver:
         else:
             self._turns.soon()
 
-    def propose(self, command: Command, size: int) -> asyncio.Future[Outcome]:
-        """Propose a command; the future gets its replicated outcome.
+    def propose(self, command: Command, size: int) -> Answer:
+        """Propose a command; the answer gets its replicated outcome.
 
         Args:
             command: What should happen.
@@ -198,12 +199,12 @@ class Driver:
         except StorageError as error:
             self.fail(error)
             raise Unavailable("this node has failed and is stopping") from error
-        future: asyncio.Future[Outcome] = self._loop.create_future()
-        self.replica.propose(command, (future, size), self._clock.steady_ms())
+        answer = Answer()
+        self.replica.propose(command, (answer, size), self._clock.steady_ms())
         # What is under way ends with a turn: all that comes in meanwhile shares it.
         if not (self._turns.due or self._syncing or (self._turns.in_time and self.replica.holds)):
             self._turns.soon()
-        return future
+        return answer
 
     async def barrier(self, path: str | None = None, *, renews: bool = False) -> None:
         """Return when what this node shows is as new as anything that anybody was told before the call.
@@ -290,14 +291,14 @@ class Driver:
         for token in self.replica.written():
             finish(cast("asyncio.Future[None]", token))
         self._send(effects)
-        self._answer(effects)
         if effects.must_sync:
             self._ticket = effects.ticket
+        self._sync_if_due()
+        self._answer(effects)
         if effects.more:
             self._turns.soon()
         if effects.held_ms:
             self._turns.within(effects.held_ms)
-        self._sync_if_due()
         if not self._led.done() and self.replica.group.can_read:
             self._led.set_result(None)
 
@@ -311,19 +312,21 @@ class Driver:
             log.info("group %d: %s", self.replica.group.id, event)
             if isinstance(event, LeaderChanged) and event.leader not in (None, self.replica.group.place.node):
                 finish(self._handed)
-        for token, outcome in effects.completions:
-            future = self.admission.release(token)
-            if not future.done():
-                future.set_result(outcome)
+        if effects.completions:  # They are many. What is sent leaves before, for others wait for it.
+            self._loop.call_soon(self._tell, effects.completions)
         for token, reason in effects.refusals:
-            raise_in(self.admission.release(token), REFUSALS[reason]())
+            self.admission.release(token).tell(REFUSALS[reason]())
         for token in effects.unknown:
-            unknown = OutcomeUnknown("this node was behind, and what became of it is not known here")
-            raise_in(self.admission.release(token), unknown)
+            self.admission.release(token).tell(OutcomeUnknown(BEHIND))
         for asked in effects.asked:
             self.on_asked(asked)
         if effects.wakes or effects.all_moved:
             self._wake(self.tails.wakes(self.tails.paths if effects.all_moved else effects.wakes))
+
+    def _tell(self, completions: list[tuple[object, Outcome]]) -> None:
+        for token, outcome in completions:
+            self.admission.release(token).tell(outcome)
+        self._check_idle()
 
     def _sync_if_due(self) -> None:
         """Begin a sync if something waits for one and none is under way: it covers all that was written before."""
@@ -378,10 +381,9 @@ class Driver:
             self._held.completions.clear()
         for token in withdrawn:
             waits = token if isinstance(token, asyncio.Future) else self.admission.release(token)
-            raise_in(waits, Unavailable("no leader answers, or its disk does not; nothing was stored"))
+            raise_in(waits, Unavailable(NOTHING_STORED))
         for token in unknown:
-            unknown_outcome = OutcomeUnknown("no leader answers, or its disk does not; it may or may not be stored")
-            raise_in(self.admission.release(token), unknown_outcome)
+            self.admission.release(token).tell(OutcomeUnknown(PERHAPS_STORED))
         self._check_idle()
 
     def settle(self) -> None:
@@ -439,9 +441,8 @@ class Driver:
     def fail(self, error: BaseException) -> None:
         """End the node. Nothing is answered any more: what was in flight may or may not be stored."""
         if self.failure is None:
-            self.failure = (
-                error if isinstance(error, StorageError) else StorageError(f"{type(error).__name__}: {error}")
-            )
+            wrapped = StorageError(f"{type(error).__name__}: {error}")
+            self.failure = error if isinstance(error, StorageError) else wrapped
             log.critical("this node cannot go on: %s", self.failure, exc_info=error)
             if self._idle is not None:
                 finish(self._idle)

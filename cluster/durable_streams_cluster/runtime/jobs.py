@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, StorageError
 from durable_streams_cluster.observe.metrics import Metrics
@@ -12,7 +13,6 @@ from durable_streams_cluster.runtime.retention import COMMAND_BYTES
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.stream_reader import Due
 from durable_streams_cluster.streams.commands import Rearm
-from durable_streams_cluster.streams.outcomes import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Jobs:
         if waiting:
             await asyncio.gather(*waiting)
 
-    def _settle(self, entry: Due) -> asyncio.Future[Outcome] | None:
+    def _settle(self, entry: Due) -> Answer | None:
         """End the stream, or move its entry to the deadline it has now; None when neither is possible yet."""
         ended = self._streams.lifetimes.expire_if_due(entry.path)
         if ended is not None:

@@ -8,6 +8,7 @@ import asyncio
 
 from msgspec.structs import replace
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import ClusterError, Overloaded, StorageError, Unavailable
 from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.policies import Policies
@@ -17,7 +18,7 @@ from durable_streams_cluster.runtime.retention import COMMAND_BYTES
 from durable_streams_cluster.streams import lifetime
 from durable_streams_cluster.streams.commands import Append, Command, Create, Delete, Expire, Touch
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
-from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
+from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
 
 Found = tuple[StreamRef, StreamMeta] | NotFound | SoftDeleted
 
@@ -144,7 +145,7 @@ class Lifetimes:
                 return
             renews = False  # But it took a wait: the stream may be another one, or over.
 
-    def expire_if_due(self, path: str) -> asyncio.Future[Outcome] | None:
+    def expire_if_due(self, path: str) -> Answer | None:
         """Propose the end of the stream at ``path`` when its time is up; None when it is not."""
         try:
             over = self._over(path)

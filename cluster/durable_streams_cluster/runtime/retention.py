@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from itertools import islice
 
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import Overloaded, StorageError
 from durable_streams_cluster.policies import Policies
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.streams import retention
 from durable_streams_cluster.streams.commands import Trim
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
-from durable_streams_cluster.streams.outcomes import Outcome
 
 PER_ROUND = 500
 """Streams that one round looks at: those that grew, and as many of all, one after the other."""
@@ -59,7 +59,7 @@ class Retention:
         paths = list(islice(self._grown, PER_ROUND))
         for path in paths:
             del self._grown[path]
-        trimmed: list[asyncio.Future[Outcome]] = []
+        trimmed: list[Answer] = []
         for number, path in enumerate([*paths, *self._walk()], 1):
             if (proposed := await self._trim(path)) is not None:
                 trimmed.append(proposed)
@@ -85,7 +85,7 @@ class Retention:
         meta = view.meta(ref) if ref is not None else None
         return (ref, meta) if ref is not None and meta is not None and not meta.deleted else None
 
-    async def _trim(self, path: str) -> asyncio.Future[Outcome] | None:
+    async def _trim(self, path: str) -> Answer | None:
         found = self._find(path)
         if found is None:
             return None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Generator
 from typing import Self
 
+from durable_streams_cluster.answer import Answer, finish
 from durable_streams_cluster.api import BadOffset, From, Listed, OffsetGone, Page, ReadRejected
 from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
@@ -55,11 +56,11 @@ class LocalStreams:
         """See ``api.Streams``."""
         return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
 
-    def append(self, command: Append) -> asyncio.Future[Outcome]:
+    def append(self, command: Append) -> Answer:
         """See ``api.Streams``."""
         outcome = self._driver.propose(command, len(command.body) + COMMAND_BYTES)
         if self.retention.applies:
-            outcome.add_done_callback(lambda _: self.retention.grew(command.path))
+            outcome.then(lambda _: self.retention.grew(command.path))
         return outcome
 
     async def delete(self, command: Delete) -> Outcome:
@@ -252,7 +253,7 @@ class LocalWatch:
         if not self._moved:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
-            timer = loop.call_later(timeout_s, _finish, self._future)
+            timer = loop.call_later(timeout_s, finish, self._future)
             try:
                 await self._future
             finally:
@@ -260,11 +261,6 @@ class LocalWatch:
                 self._future = None
         moved, self._moved = self._moved, False
         return moved
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:
