@@ -29,7 +29,7 @@ EXPECTED = (
         "flush",
     ),
     *("message lost", "message doubled", "message late", "leader change", "truncation", "transfer", "compaction"),
-    *("snapshot sent", "snapshot installed", "stepped down: majority"),
+    *("snapshot sent", "snapshot installed", "stepped down: majority", "stepped down: disk"),
     *("refused", "unknown outcome", "expired", "given twice", "live read went on elsewhere"),
 )
 """Each stands in a twentieth of the seeds at least: else the simulation does not try what it says."""

@@ -81,6 +81,7 @@ class World:
             window_messages=1 if trickles else draw.choice((2, 64)),
             message_bytes=1 if trickles else draw.choice((400, 1 << 20)),
             cache_bytes=draw.choice((0, 1 << 22)),
+            stall_ticks=draw.choice((10, 60)),
         )
         names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
         self.membership = Membership(names)
