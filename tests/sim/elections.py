@@ -2,20 +2,38 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from functools import wraps
 
-from tests.sim.faults import KINDS, Faults, fault
+from tests.sim.faults import KINDS, Fault, Faults, fault
 from tests.sim.node import BrokenConnection, Node
 
 __all__ = ["KINDS"]
 
 
-@fault(3)
+def election(weight: int) -> Callable[[Fault], Fault]:
+    """As ``fault``, of what waits for elections: one at a time, and the spread of their timeouts is its own."""
+
+    def keep(play: Fault) -> Fault:
+        @wraps(play)
+        async def alone(faults: Faults) -> None:
+            if faults.elections:
+                return
+            spread, faults.elections = faults.world.spread, True
+            try:
+                await play(faults)
+            finally:
+                faults.world.spread, faults.elections = spread, False
+
+        return fault(weight)(alone)
+
+    return keep
+
+
+@election(3)
 async def unlucky_leaders(faults: Faults) -> None:
     """The leader is struck, and those that are elected next, while they replicate what they found; and come back."""
     random, world = faults.random, faults.world
-    if faults.elections:
-        return
-    faults.elections = True
     for number in range(random.randint(3, 6)):
         if number:
             with contextlib.suppress(TimeoutError):
@@ -24,7 +42,6 @@ async def unlucky_leaders(faults: Faults) -> None:
         node = world.leader
         if node is not None:
             _strike(faults, node)
-    faults.elections = False
 
 
 async def _moment(faults: Faults) -> None:
@@ -49,14 +66,11 @@ def _strike(faults: Faults, node: Node) -> None:
             faults.cut_off(node, faults.others(node), away_s)
 
 
-@fault(2)
+@election(2)
 async def unlucky_voters(faults: Faults) -> None:
     """The leader ends, several stand at once, and the power of those that vote fails: they must not vote again."""
     random, world = faults.random, faults.world
-    if faults.elections:
-        return
-    faults.elections = True
-    spread, world.spread = world.spread, 1
+    world.spread = 1
     for node in random.sample(world.nodes, random.randint(0, 2)):  # Its own vote comes late, and so does what it asks.
         faults.slow(node, random.choice(((0.02, 0.06), (0.1, 0.4))), 4.0)
     leader = world.leader
@@ -70,19 +84,16 @@ async def unlucky_voters(faults: Faults) -> None:
             await asyncio.sleep(random.choice((0.0, 0.001, 0.02)) * random.random())
             world.end(node, power=True)
             faults.later(random.choice((0.005, 0.05, 0.5)), lambda node=node: world.start(node))  # type: ignore[misc]
-    faults.elections = False
-    world.spread = spread
 
 
-@fault(5)
+@election(5)
 async def voter_between(faults: Faults) -> None:
     """Two sides that do not hear each other want the vote of a leader that ended; its power fails when one has it."""
     random, world = faults.random, faults.world
     voter = world.leader
-    if faults.elections or voter is None:
+    if voter is None:
         return
-    faults.elections = True
-    spread, world.spread = world.spread, 1
+    world.spread = 1
     others = random.sample(faults.others(voter), len(world.nodes) - 1)
     early, late = others[: len(others) // 2], others[len(others) // 2 :]
     faults.later_block([link for a in early for b in late for link in ((a.name, b.name), (b.name, a.name))], 4.0)
@@ -106,8 +117,6 @@ async def voter_between(faults: Faults) -> None:
         world.start(voter)
         await asyncio.sleep(1.0)
     stand_at_will()
-    faults.elections = False
-    world.spread = spread
 
 
 @fault(4)
@@ -136,14 +145,11 @@ async def _hand_over(faults: Faults, leader: Node) -> None:
     mend()
 
 
-@fault(2)
+@election(2)
 async def contested_elections(faults: Faults) -> None:
     """Leaders are cut off, several stand in the same term, and what they are told is told twice."""
     random, world = faults.random, faults.world
-    if faults.elections:
-        return
-    faults.elections = True
-    weather, spread, doubles = world.network.weather, world.spread, world.network.weather.doubles
+    weather, doubles = world.network.weather, world.network.weather.doubles
     world.spread, weather.doubles = random.choice((1, 2, 4)), 0.5
     calm = faults.until_called(lambda: setattr(weather, "doubles", doubles))
     for _ in range(random.randint(2, 4)):
@@ -153,11 +159,9 @@ async def contested_elections(faults: Faults) -> None:
         if await faults.elected() is None:
             break
     calm()
-    faults.elections = False
-    world.spread = spread
 
 
-@fault(3)
+@election(3)
 async def figure_eight(faults: Faults) -> None:
     """Two leaders are cut off by turns, each with what it alone has (Raft paper, figure 8).
 
@@ -166,9 +170,8 @@ async def figure_eight(faults: Faults) -> None:
     """
     random, world = faults.random, faults.world
     first = world.leader
-    if faults.elections or first is None:
+    if first is None:
         return
-    faults.elections = True
     alone = faults.isolate([first])
     second = await faults.elected()
     if second is not None and second is not first:
@@ -182,7 +185,6 @@ async def figure_eight(faults: Faults) -> None:
         away()
         await faults.elected()
     alone()
-    faults.elections = False
 
 
 @fault(3)
