@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from durable_streams_cluster.gateway.connection import MAX_MISSES, Connection
+from durable_streams_cluster.gateway.connection import Connection
 from durable_streams_cluster.gateway.direct import Direct
-from durable_streams_cluster.gateway.heads import MAX_BYTES, Head
+from durable_streams_cluster.gateway.heads import MAX_BYTES, MAX_MISSES, Head
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.limits import Limits
 from tests.gateway.serving import Clock
 
+LIMITS = replace(Limits(), max_header_bytes=512, max_target_bytes=128)
 LINE = b"POST /v1/stream/s?x=1 HTTP/1.1\r\n"
 POST = LINE + b"Host: a\r\nProducer-Seq: 7\r\nContent-Length: 3\r\n\r\nabc"
 SCOPE = {
@@ -37,13 +39,13 @@ def test_numbers_may_change() -> None:
         POST.replace(b"Seq: 7", b"Seq: 1000").replace(b": 3\r\n\r\nabc", b": 12\r\n\r\nabc\r\n\r\n56789")
     )
     assert found is not None
-    scope = found.scope()
-    assert found.body == b"abc\r\n\r\n56789"
+    scope = found[0].scope()
+    assert found[1] == b"abc\r\n\r\n56789"
     assert scope == {**SCOPE, "headers": [(b"host", b"a"), (b"producer-seq", b"1000"), (b"content-length", b"12")]}
     assert scope["headers"] is not SCOPE["headers"], "the application may change its scope"
     again = head.again(POST)
     assert again is not None
-    assert (again.scope(), again.body, again.head.method) == (SCOPE, b"abc", "POST")
+    assert (again[0].scope(), again[1], again[0].head.method) == (SCOPE, b"abc", "POST")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ class App:
         self.seen: list[tuple[object, ...]] = []
 
     def begin(self, request: Direct) -> bool:
-        if request.scope["raw_path"].endswith(b"long"):
+        if request.scope["raw_path"].endswith((b"long", b"early")):
             return False
         self.note(request.scope, bytes(request.body), "begin")
         request.answer(200, [(b"content-length", b"%d" % len(request.body))], bytes(request.body))
@@ -108,7 +110,7 @@ class App:
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
         body = b""
-        more = True
+        more = not scope["raw_path"].endswith(b"early")  # answers, and what comes of the body is dropped
         while more:
             message = await receive()
             body += message.get("body", b"")
@@ -158,10 +160,10 @@ class Wire(asyncio.Transport):
 
 async def served(reads: list[tuple[bytes, bool]], *, learns: bool) -> tuple[list[tuple[object, ...]], bytes, bool]:
     app, wire = App(), Wire()
-    server = HttpServer(app, "127.0.0.1", 0, Limits(), clock=Clock())
+    server = HttpServer(app, "127.0.0.1", 0, LIMITS, clock=Clock())
     connection = Connection(server._config, server.state)
     if not learns:
-        connection.misses = MAX_MISSES
+        connection.recall._misses = MAX_MISSES
     connection.connection_made(wire)
     for read, waits in reads:
         if not wire.closed:
@@ -174,21 +176,26 @@ async def served(reads: list[tuple[bytes, bool]], *, learns: bool) -> tuple[list
     return app.seen, wire.sent, wire.closed
 
 
-HALF = b"POST /v1/stream/s HTTP/1.1\r\nHost: a\r\nX: "
-"""What follows is a value."""
-
-
 def append(number: int, body: bytes, path: bytes = b"s", more: bytes = b"", length: bytes = b"%d") -> bytes:
     head = b"POST /v1/stream/%s HTTP/1.1\r\nHost: a\r\nproducer-seq: %d\r\n%s" % (path, number, more)
     return head + b"Content-Length: " + length % len(body) + b"\r\n\r\n" + body
 
+
+HALF = b"POST /v1/stream/s HTTP/1.1\r\nHost: a\r\nX: "
+HOSTLESS = b"POST /v1/stream/s HTTP/1.1\r\nproducer-id: p\r\nX: "
+"""What follows is a value."""
+EARLY = append(2, b"x", b"early")
+UPGRADES = b"POST /v1/stream/s HTTP/1.1\r\nHost: a\r\nConnection: upgrade, keep-alive\r\nUpgrade: %s\r\n\r\n"
+LARGEST = UPGRADES % (b"h" * (LIMITS.max_header_bytes - len(UPGRADES % b"")))
+"""What is rewritten without its offer, and is in a read that is given to the parser in pieces."""
+REWRITTEN = b"POST /v1/stream/s HTTP/1.1\r\nhost: a\r\nconnection:  keep-alive\r\n\r\n"
 
 requests = st.one_of(
     st.builds(
         append,
         st.integers(0, 11),
         st.sampled_from([b"x", b"yy", b"", b"\r\n\r\n", append(1, b"x")]),
-        st.sampled_from([b"s", b"s", b"s", b"long"]),
+        st.sampled_from([b"s", b"s", b"s", b"long", b"early"]),
         st.sampled_from(
             [
                 b"",
@@ -212,6 +219,9 @@ requests = st.one_of(
             b"nonsense\r\n",
             b"POST /v1/stream/s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
             HALF,
+            HOSTLESS,
+            LARGEST,
+            REWRITTEN,
         ]
     ),
 )
@@ -235,6 +245,10 @@ def cut(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
 @example([(append(1, b"x"), True), (append(1, b"x") + append(1, b"x"), True), (append(2, b"yy"), True)])
 @example([(append(number, b"x" * number, b"long"), False) for number in range(4)])
 @example([(append(number, b"x"), True) for number in range(4)])
+@example([(HOSTLESS, True), (append(1, b"x"), True), (append(2, b"x"), True)])
+@example([(append(1, b"x") + HOSTLESS, True), (append(1, b"x"), True), (append(2, b"x"), True)])
+@example([(append(1, b"of" + EARLY, b"early")[: -len(EARLY)], True), (EARLY, True), (append(3, b"x"), True)])
+@example([(LARGEST + HALF, True), (REWRITTEN, True), (b"Y\r\n\r\n", True)])
 @example([(b"PO", True), (b"ST" + append(1, b"x")[4:], True), (append(1, b"x")[2:], True)])
 def test_a_connection_that_knows_heads_serves_as_one_that_parses_all(reads: list[tuple[bytes, bool]]) -> None:
     learned = asyncio.run(served(reads, learns=True))
@@ -254,7 +268,7 @@ class Counting(Connection):
 def test_a_head_is_parsed_once() -> None:
     async def parsed() -> tuple[int, int]:
         app = App()
-        server = HttpServer(app, "127.0.0.1", 0, Limits(), clock=Clock())
+        server = HttpServer(app, "127.0.0.1", 0, LIMITS, clock=Clock())
         connection = Counting(server._config, server.state)
         connection.connection_made(Wire())
         for number in range(10):
@@ -268,13 +282,13 @@ def test_a_head_is_parsed_once() -> None:
 
 def test_a_client_whose_heads_differ_is_not_looked_at_for_ever() -> None:
     async def learns() -> bool:
-        server = HttpServer(App(), "127.0.0.1", 0, Limits(), clock=Clock())
+        server = HttpServer(App(), "127.0.0.1", 0, LIMITS, clock=Clock())
         connection = Connection(server._config, server.state)
         connection.connection_made(Wire())
         for number in range(MAX_MISSES + 1):
             connection.data_received(append(1, b"x", more=b"Traceparent: %d\r\n" % number))
             await asyncio.sleep(0)
-        known = connection.known is not None
+        known = connection.recall._head is not None
         connection.connection_lost(None)
         return known
 

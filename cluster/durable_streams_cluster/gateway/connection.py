@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from durable_streams_cluster.gateway.direct import Beginner
 from durable_streams_cluster.gateway.exchange import Exchange
-from durable_streams_cluster.gateway.heads import Again, Head, is_host, split_target, without_upgrade
+from durable_streams_cluster.gateway.heads import Again, Recall, is_host, split_target, without_upgrade
 from durable_streams_cluster.gateway.refusals import REFUSALS
 from durable_streams_cluster.gateway.shared import SharedState
 from durable_streams_cluster.gateway.taker import Taker
@@ -34,8 +34,6 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 32
 MAX_PIPELINED_HEADERS = 160
 """Requests of one connection that wait for their turn, and their headers; one read of 256 KiB could hold 14,000."""
-MAX_MISSES = 3
-"""After so many requests whose head was not the one before, a connection takes no more heads apart."""
 
 
 class _RefusedError(Exception):
@@ -53,8 +51,8 @@ class Connection(HttpToolsProtocol):
     head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
     is the one being received, which with pipelined requests is a later one. ``fresh``: an exchange that the application
     has not seen; it begins when the read is parsed, and with it perhaps the body. ``good_host``: the last Host that was
-    found to be one; most connections only ever send that. ``known``: the head of the last request, when the last read
-    was this request and nothing more; the parser is not asked when it comes again.
+    found to be one; most connections only ever send that. ``recall``: the head of
+    the last request; the parser is not asked when it comes again.
     """
 
     server_state: SharedState
@@ -74,8 +72,7 @@ class Connection(HttpToolsProtocol):
         self.answering: Exchange | None = None
         self.fresh: Exchange | None = None
         self.beginner: Beginner | None = self.app if hasattr(self.app, "begin") else None
-        self.known: Head | None = None
-        self.misses = 0
+        self.recall = Recall()
         self.refused = False
         self.upgrade = False
         self.queued_headers = 0
@@ -112,9 +109,10 @@ class Connection(HttpToolsProtocol):
         """Feed the parser."""
         if self.in_head and not self.unparsed:
             self.since_ms = self.server_state.now_ms
-        if self.known is not None and self._take_again(self.known, data):
+        if not self.busy and (again := self.recall.again(data)) is not None:
+            self._take_again(*again)
             return
-        self.known = None
+        self.recall.begin_read()
         self.unparsed += len(data)
         if self.unparsed > self.max_head and (self.in_head or self.refused):
             self._feed_long(data)
@@ -141,6 +139,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head; the scope is made when it is complete."""
+        self.recall.between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -222,7 +221,7 @@ class Connection(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.notify()
-        self.in_head = True
+        self.in_head = self.recall.between = True
         self.unparsed = 0
         self.url = b""
 
@@ -321,21 +320,13 @@ class Connection(HttpToolsProtocol):
             expect_100_continue=self.expect_100_continue,
         )
 
-    def _take_again(self, known: Head, read: bytes) -> bool:
+    def _take_again(self, again: Again, body: bytes) -> None:
         """Take a request whose head is that of the last one."""
-        if self.busy:
-            return False
-        found = known.again(read)
-        if found is None:
-            self.misses += 1
-            return False
-        self.misses = 0
-        self.cycle = self.answering = exchange = self._exchange(found, may_stay=True)
-        exchange.memo = known.memo
-        exchange.body += found.body
+        self.cycle = self.answering = exchange = self._exchange(again, may_stay=True)
+        exchange.memo = again.head.memo
+        exchange.body += body
         exchange.more_body = False
         self._begin(exchange)
-        return True
 
     def _begin(self, exchange: Exchange) -> None:
         if exchange.disconnected:
@@ -344,8 +335,8 @@ class Connection(HttpToolsProtocol):
         short = self.beginner if not exchange.more_body and not self.flow.write_paused else None
         if short is None or not short.begin(exchange):
             self._start_asgi_task(exchange, self.app)
-        elif self.known is not None:
-            self.known.memo = exchange.memo
+        else:
+            self.recall.note(exchange.memo)
 
     def _close(self) -> None:
         """Close, when what was answered has left."""
@@ -366,6 +357,7 @@ class Connection(HttpToolsProtocol):
             raise _RefusedError(400)
 
     def _feed(self, data: bytes | memoryview) -> None:
+        self.recall.forget()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
@@ -375,8 +367,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(cause.status if isinstance(cause, _RefusedError) else 400)
         if self.fresh is not None:
             exchange, self.fresh = self.fresh, None
-            if exchange.keep_alive and not exchange.more_body and self.misses < MAX_MISSES and type(data) is bytes:
-                self.known = Head.of(data, cast("dict[str, Any]", exchange.scope), len(exchange.body))
+            if exchange.keep_alive and not exchange.more_body and type(data) is bytes:
+                self.recall.learn(data, cast("dict[str, Any]", exchange.scope), len(exchange.body))
             self._begin(exchange)
 
     def _feed_long(self, data: bytes) -> None:

@@ -17,6 +17,8 @@ Scope = dict[str, Any]
 
 MAX_BYTES = 2048
 """A longer head is parsed each time."""
+MAX_MISSES = 3
+"""After so many requests in a row whose head was not the one before, a connection takes no more heads apart."""
 _MAX_DIGITS = 16
 _END = b"\r\n\r\n"
 _VARYING = (b"content-length", b"producer-seq")
@@ -109,8 +111,8 @@ class Head:
             ended = ends
         return cls(scope, [place for _, place, _ in found], pieces, read[ended:size])
 
-    def again(self, read: bytes) -> "Again | None":
-        """``read``, if that is one whole request with this head."""
+    def again(self, read: bytes) -> "tuple[Again, bytes] | None":
+        """``read``, if that is one whole request with this head: its head, and its body."""
         at = length = 0
         numbers = []
         for nth, piece in enumerate(self._pieces):
@@ -127,7 +129,7 @@ class Head:
         if not read.startswith(self._rest, at):
             return None
         at += len(self._rest)
-        return Again(self, numbers, read[at:]) if length == len(read) - at else None
+        return (Again(self, numbers), read[at:]) if length == len(read) - at else None
 
     def scope(self, numbers: list[bytes]) -> Scope:
         """The scope of a request with this head and these numbers; it is the caller's."""
@@ -141,18 +143,65 @@ class Head:
 
 
 class Again:
-    """A request whose head came again."""
+    """A head that came again."""
 
-    __slots__ = ("_numbers", "body", "head")
+    __slots__ = ("_numbers", "head")
 
-    def __init__(self, head: Head, numbers: list[bytes], body: bytes) -> None:
+    def __init__(self, head: Head, numbers: list[bytes]) -> None:
         self.head = head
         self._numbers = numbers
-        self.body = body
 
     def scope(self) -> Scope:
         """A new one. It is made for those who ask: for most small appends nobody does."""
         return self.head.scope(self._numbers)
+
+
+class Recall:
+    """What a connection knows of the head of its last request.
+
+    It knows one only while the parser stands behind a request and has not seen a byte of the next: else what looks like
+    a head could be, to the parser, part of a value or of a body. What is known is forgotten whenever it gets a byte.
+
+    Counter-example for ``between``: a read ends inside the value of a header, and the next one begins with what could
+    be the line of the same request. It is one request to the parser, with the headers of both; taken for a whole one,
+    it would give the hidden headers of the first read to whoever sends the second one's bytes later.
+    """
+
+    __slots__ = ("_head", "_learns", "_misses", "between")
+
+    def __init__(self) -> None:
+        self._head: Head | None = None
+        self._misses = 0
+        self._learns = False
+        """The parser stood between two requests as the present read began."""
+        self.between = True
+        """It stands there now."""
+
+    def again(self, read: bytes) -> tuple[Again, bytes] | None:
+        """Head and body of ``read``, if that is one whole request with the head of the last one."""
+        if self._head is None:
+            return None
+        found = self._head.again(read)
+        self._misses = 0 if found is not None else self._misses + 1
+        return found
+
+    def begin_read(self) -> None:
+        """The parser is going to get all of a read."""
+        self._learns = self.between and self._misses < MAX_MISSES
+
+    def forget(self) -> None:
+        """The parser is going to get bytes."""
+        self._head = None
+
+    def learn(self, read: bytes, scope: Scope, body_size: int) -> None:
+        """The parser got ``read`` and made a request of it; see ``Head.of``."""
+        if self._learns:
+            self._head = Head.of(read, scope, body_size)
+
+    def note(self, memo: Any) -> None:
+        """What the application made of the last head."""
+        if self._head is not None:
+            self._head.memo = memo
 
 
 def _target(scope: Scope) -> bytes:
