@@ -16,10 +16,9 @@ def test_listeners_are_told_at_once_and_once() -> None:
     answer, heard = Answer(), list[Told]()
     answer.then(heard.append)
     answer.then(heard.append)
-    assert not answer.done
+    assert not heard
     answer.tell(GONE)
     answer.tell(NotFound())
-    assert answer.done
     assert heard == [GONE, GONE]
     answer.then(heard.append)
     assert heard == [GONE] * 3

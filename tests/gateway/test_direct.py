@@ -69,12 +69,18 @@ def post(body: bytes, more: bytes = b"") -> bytes:
     return head + more + b"content-length: %d\r\n\r\n%s" % (len(body), body)
 
 
+async def begun(world: Served, request: bytes) -> Client:
+    """A client whose append waits."""
+    client = await world.connect()
+    client.send(request)
+    await until(lambda: bool(world.streams.waiting))
+    return client
+
+
 @run
 async def test_a_small_append_has_no_task_and_is_counted() -> None:
     async with served() as world:
-        client = await world.connect()
-        client.send(post(b"hello"))
-        await until(lambda: bool(world.streams.waiting))
+        client = await begun(world, post(b"hello"))
         assert not world.server.state.tasks
         assert world.streams.waiting[0][0] == Append("s", "text/plain", b"hello", False, None, None)
         world.streams.answer(Appended(Offset(3, 7), closed=True))
@@ -151,9 +157,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
 @run
 async def test_what_is_refused_behind_an_append_comes_behind_its_answer() -> None:
     async with served() as world:
-        client = await world.connect()
-        client.send(post(b"1"))
-        await until(lambda: bool(world.streams.waiting))
+        client = await begun(world, post(b"1"))
         (connection,) = (each for each in world.connections if each.busy)
         world.streams.answer()
         assert not connection.busy
@@ -164,9 +168,7 @@ async def test_what_is_refused_behind_an_append_comes_behind_its_answer() -> Non
 @run
 async def test_an_answer_leaves_before_its_connection_is_closed() -> None:
     async with served() as world:
-        client = await world.connect()
-        client.send(post(b"1"))
-        await until(lambda: bool(world.streams.waiting))
+        client = await begun(world, post(b"1"))
         (connection,) = (each for each in world.connections if each.busy)
         world.streams.answer()
         assert not connection.busy
@@ -196,9 +198,7 @@ async def test_who_takes_no_answers_waits_the_long_way_and_is_not_read_from() ->
 @run
 async def test_the_last_answer_of_a_connection_says_so() -> None:
     async with served() as world:
-        client = await world.connect()
-        client.send(post(b"1", b"connection: close\r\n"))
-        await until(lambda: bool(world.streams.waiting))
+        client = await begun(world, post(b"1", b"connection: close\r\n"))
         world.streams.answer()
         assert (await client.response())[1]["connection"] == "close"
         assert await client.ended() == b""
@@ -214,9 +214,7 @@ async def test_a_client_that_left_is_not_answered() -> None:
         client.writer.transport.abort()
         await until(lambda: world.server.connections < before)
         world.streams.answer()
-        other = await world.connect()
-        other.send(post(b"2"))
-        await until(lambda: bool(world.streams.waiting))
+        other = await begun(world, post(b"2"))
         world.streams.answer()
         assert await other.status() == 204
 

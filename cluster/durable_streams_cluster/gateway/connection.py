@@ -51,8 +51,8 @@ class Connection(HttpToolsProtocol):
     head, response complete, refusal), for the sweep. ``answering``: the exchange whose turn it is; uvicorn's ``cycle``
     is the one being received, which with pipelined requests is a later one. ``fresh``: an exchange that the application
     has not seen; it begins when the read is parsed, and with it perhaps the body. ``good_host``: the last Host that was
-    found to be one; most connections only ever send that. ``recall``: the head of
-    the last request; the parser is not asked when it comes again.
+    found to be one; most connections only ever send that. ``recall``: the head of the last request; the parser is not
+    asked when it comes again.
     """
 
     server_state: SharedState

@@ -62,6 +62,7 @@ class Exchange(RequestResponseCycle):
         else:
             self.method, self.is_1_0 = scope["method"], scope["http_version"] == "1.0"
         self.memo: Any = None
+        """See ``Direct``."""
         self.transport = transport
         self.flow = flow
         self.on_response = on_response

@@ -2,8 +2,8 @@
 
 A client sends nearly the same head with each request on a connection: an append differs from the one before in its
 length, and perhaps in its producer's number. ``Head`` knows such a head when it comes again, byte for byte but for
-those numbers, and so takes the same meaning from it as the parser did. Parsing is a third of what a small append costs
-in HTTP; to recognize one costs a tenth of that.
+those numbers, and so takes the same meaning from it as the parser did. To receive a small append, up to its command,
+took 7.6 us of Python; with a head that is known, and was decoded before (``direct.Direct.memo``), it takes 3.6.
 """
 
 import re
