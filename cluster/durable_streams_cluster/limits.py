@@ -90,6 +90,8 @@ OPS_CONNECTIONS = 64
 MIN_CONNECTIONS = 64
 """A node that may not accept so many is not worth starting."""
 
+MAX_MEMBERS = 15
+"""Of a cluster, learners counted."""
 MAX_PEERS = 16
 """Other nodes of a cluster."""
 

@@ -96,7 +96,7 @@ class Node:
         self.metrics = Metrics()
         rng = SystemRandom()
         others = {member.node: member.peer for member in config.initial_cluster if member.node != config.node}
-        place = Place(config.node, Membership(tuple(sorted({config.node, *others}))), rng.getrandbits(63), __version__)
+        place = Place(config.node, Membership.of(config.node, *others), rng.getrandbits(63), __version__)
         replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
         self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
         self._peers: Peers | None = None

@@ -8,6 +8,7 @@ from durable_streams_cluster.raft import (
     AppendReply,
     Entry,
     EntryId,
+    EntryKind,
     Heartbeat,
     Outgoing,
     RaftCore,
@@ -18,6 +19,7 @@ from durable_streams_cluster.raft import (
     VoteReply,
     entry_crc,
 )
+from durable_streams_cluster.raft.membership import decode
 from tests.raft.disk import Disk, Image, Machine
 
 GROUP = GroupId(1)
@@ -51,19 +53,20 @@ class Checker:
             index = Index(number)
             term = core.log.term_at(index)
             if term is not None:
-                self._committed(EntryId(term, index), after, cores)
+                self._committed(EntryId(term, index), core, cores)
 
-    def _committed(self, entry: EntryId, by: Status, cores: list[RaftCore]) -> None:
+    def _committed(self, entry: EntryId, by: RaftCore, cores: list[RaftCore]) -> None:
         known = self.chosen.get(entry.index)
         if known is not None:
             assert known == entry.term, f"{entry} is committed, and so was term {known}"
             return
         assert entry.index == self.top + 1, f"{entry} committed over a hole behind {self.top}"
-        holders = sum(disk.durable.holds(entry) for disk in self._disks.values())
-        assert 2 * holders > len(self._disks), f"{entry} committed, and durable on {holders} of {len(self._disks)}"
+        voters = by.membership.voters
+        holders = [node for node in voters if self._disks[node].durable.holds(entry)]
+        assert 2 * len(holders) > len(voters), f"{entry} committed, and durable on {holders} of {voters}"
         self.chosen[entry.index], self.top = entry.term, entry.index
         for core in cores:
-            if core.role is Role.LEADER and core.term >= by.hard_state.term:
+            if core.role is Role.LEADER and core.term >= by.term:
                 self._is_complete(core, entry.index)
 
     def _is_complete(self, leader: RaftCore, start: Index) -> None:
@@ -89,14 +92,20 @@ class Checker:
         assert entry.index == machine.applied.index + 1, f"{entry.index} applied behind {machine.applied.index}"
         assert self.chosen[entry.index] == entry.term
         digest = crc32(b"%d/%d %s" % (entry.term, entry.index, entry.data), machine.digest)
-        made = Machine(EntryId(entry.term, entry.index), digest)
+        membership = decode(entry.data) if entry.kind is EntryKind.MEMBERSHIP else machine.membership
+        made = Machine(EntryId(entry.term, entry.index), digest, membership)
         self.holds(made)
         return made
 
     def holds(self, machine: Machine) -> None:
         """A state came from applying or from a snapshot."""
         known = self._applied.setdefault(machine.applied.index, machine)
-        assert machine == known, f"two states at {machine.applied.index}"
+        assert machine.applied == known.applied, f"two entries applied at {machine.applied.index}"
+        assert machine.digest == known.digest, f"two states at {machine.applied.index}"
+        if known.membership is None:
+            self._applied[machine.applied.index] = machine
+        elif machine.membership is not None:
+            assert machine.membership == known.membership, f"two memberships at {machine.applied.index}"
 
     def asked(self, token: object) -> None:
         """A read begins."""

@@ -15,6 +15,7 @@ from durable_streams_cluster.raft import (
     AppendEntries,
     AppendReply,
     BecameLeader,
+    Change,
     Entry,
     EntryId,
     EntryKind,
@@ -24,7 +25,9 @@ from durable_streams_cluster.raft import (
     InstallSnapshot,
     LeaderChanged,
     Membership,
+    MembershipChanged,
     Message,
+    Objection,
     Outgoing,
     RaftCore,
     Ready,
@@ -38,6 +41,7 @@ from durable_streams_cluster.raft import (
     TimeoutNow,
     Truncated,
     VoteReply,
+    changed,
     invariants,
 )
 from tests.raft.checker import GROUP, Checker
@@ -58,9 +62,9 @@ class Packet(msgspec.Struct, frozen=True):
 class Node:
     """One member: its disk, its core while it runs, and what its caller owes it."""
 
-    def __init__(self, name: NodeId) -> None:
+    def __init__(self, name: NodeId, membership: Membership | None) -> None:
         self.name = name
-        self.disk = Disk()
+        self.disk = Disk(membership)
         self.stalled = False
         """Whether its disk finishes nothing."""
         self.running: RaftCore | None = None
@@ -92,10 +96,11 @@ class Cluster:
         """Whether a new leader's caller proposes an entry, as it should ..."""
         self.lazy = False
         """... and whether it takes its time."""
-        self.nodes = {name: Node(name) for name in self.names}
+        self.nodes = {name: Node(name, Membership.of(*self.names)) for name in self.names}
         self.links: dict[Link, deque[Packet]] = {(a, b): deque() for a in self.names for b in self.names if a != b}
         self.cut: dict[Link, bool] = {}
-        self.checker = Checker({name: node.disk for name, node in self.nodes.items()})
+        self.disks = {name: node.disk for name, node in self.nodes.items()}
+        self.checker = Checker(self.disks)
         self.trace: list[str] = []
         self.marks: Counter[str] = Counter()
         for name in self.names:
@@ -123,6 +128,25 @@ class Cluster:
     def propose(self, name: NodeId, data: bytes, kind: EntryKind = EntryKind.COMMANDS) -> EntryId:
         with self._step(name) as core:
             return core.propose(kind, data, 0, 0)
+
+    def join(self, name: NodeId) -> None:
+        """An empty node starts, and knows of no cluster; the others may send to it."""
+        self.nodes[name] = Node(name, None)
+        self.disks[name] = self.nodes[name].disk
+        self.links |= {link: deque() for other in self.names for link in ((name, other), (other, name))}
+        self.names = (*self.names, name)
+        self.restart(name)
+
+    def change(self, name: NodeId, change: Change) -> EntryId | Objection:
+        """A leader changes the membership, if nothing speaks against it."""
+        core = self.nodes[name].core
+        objection = core.objection()
+        made = changed(core.membership, change) if objection is None else objection
+        if isinstance(made, Objection):
+            return made
+        self.marks[type(change).__name__] += 1
+        with self._step(name) as core:
+            return core.propose_membership(made, 0, 0)
 
     def read(self, name: NodeId, token: object) -> None:
         self.checker.asked(token)
@@ -160,7 +184,7 @@ class Cluster:
         node.running = RaftCore(
             GROUP,
             name,
-            Membership(self.names),
+            durable.machine.membership or Membership(),
             durable.hard_state,
             node.disk,
             durable.machine.applied,
@@ -240,6 +264,8 @@ class Cluster:
             case Truncated():
                 self.marks["truncation"] += 1
                 self.trace.append(f"{name} truncates from {event.index}")
+            case MembershipChanged():
+                self.trace.append(f"{name} has {describe_members(event.membership)}")
             case SnapshotNeeded():
                 self.trace.append(f"{name} needs a snapshot for {event.node}")
                 self._send_snapshot(name, event.node)
@@ -252,7 +278,7 @@ class Cluster:
         node = self.nodes[name]
         machine = node.disk.visible.machine
         self.marks["snapshot sent"] += 1
-        message = InstallSnapshot(node.core.term, SnapshotMeta(machine.applied, Membership(self.names)))
+        message = InstallSnapshot(node.core.term, SnapshotMeta(machine.applied, machine.membership or Membership()))
         self._put((name, to), Packet(message, machine))
 
     def _send(self, name: NodeId, outgoing: Outgoing) -> None:
@@ -361,6 +387,12 @@ def describe(message: Message) -> str:
             return f"snapshot {term} last={show(message.meta.last)}"
         case TimeoutNow():
             return f"stand-now {term}"
+
+
+def describe_members(membership: Membership) -> str:
+    """Who belongs, as scripts show it."""
+    learners = f", learning {' '.join(membership.learners)}" if membership.learners else ""
+    return " ".join(membership.voters) + learners
 
 
 def show(entry: EntryId) -> str:

@@ -6,7 +6,7 @@ from copy import copy
 import msgspec
 
 from durable_streams_cluster.ids import Index, Term
-from durable_streams_cluster.raft import NOTHING, Entry, EntryId, HardState, Ready
+from durable_streams_cluster.raft import NOTHING, Entry, EntryId, HardState, Membership, Ready
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -14,6 +14,8 @@ class Machine(msgspec.Struct, frozen=True):
 
     applied: EntryId = NOTHING
     digest: int = 0
+    membership: Membership | None = None
+    """As of that entry; who joined does not know it before it heard of one."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -29,9 +31,9 @@ class Batch(msgspec.Struct, frozen=True):
 class Image:
     """What a disk holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, membership: Membership | None) -> None:
         self.hard_state = HardState()
-        self.machine = Machine()
+        self.machine = Machine(membership=membership)
         self.entries: dict[Index, Entry] = {}
         self.first = Index(1)
         self.last = Index(0)
@@ -83,9 +85,9 @@ class Image:
 class Disk:
     """A ``LogReader``: reads what was written, keeps what was synced."""
 
-    def __init__(self) -> None:
-        self.visible = Image()
-        self.durable = Image()
+    def __init__(self, membership: Membership | None) -> None:
+        self.visible = Image(membership)
+        self.durable = Image(membership)
         self.under_way: deque[Batch] = deque()
 
     @property

@@ -324,7 +324,7 @@ def test_a_snapshot_older_than_what_is_applied_does_not_stop_replication() -> No
     write(world, N1, "c", "d")
     world.settle()
     before = world.nodes[N3].disk.visible.machine
-    forge(world, N1, N3, InstallSnapshot(Term(1), SnapshotMeta(old.applied, Membership(world.names))))
+    forge(world, N1, N3, InstallSnapshot(Term(1), SnapshotMeta(old.applied, Membership.of(*world.names))))
     ready = world.ready(N3)
     assert ready is not None
     assert ready.snapshot is None
@@ -337,7 +337,7 @@ def test_a_snapshot_older_than_what_is_applied_does_not_stop_replication() -> No
 
 def _snapshot(world: Cluster, machine: Machine) -> InstallSnapshot:
     world.nodes[N3].arrived[machine.applied] = machine
-    return InstallSnapshot(Term(1), SnapshotMeta(machine.applied, Membership(world.names)))
+    return InstallSnapshot(Term(1), SnapshotMeta(machine.applied, Membership.of(*world.names)))
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

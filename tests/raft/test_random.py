@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from durable_streams_cluster.ids import Index, NodeId
-from durable_streams_cluster.raft import Settings
+from durable_streams_cluster.raft import AddLearner, Member, Membership, Promote, Remove, Settings
 from tests.raft.cluster import Cluster, Link, Node
 
 SETTINGS = Settings(
@@ -20,6 +20,7 @@ SETTINGS = Settings(
     cache_bytes=600,
 )
 STEPS = 700
+MOST_NAMES, MOST_MEMBERS = 9, 6
 WORLDS_PER_SEED = 8
 EACH_SEEN = (
     "truncation",
@@ -31,6 +32,10 @@ EACH_SEEN = (
     "read failed",
     "read answered",
     "restart",
+    "AddLearner",
+    "Promote",
+    "Remove",
+    "this node was removed",
 )
 
 
@@ -49,6 +54,7 @@ class Schedule:
         self.count = 0
         self.lossy = self.random.random() < 0.7
         """Whether this world's messages are lost, doubled and overtaken, or only late."""
+        churn = self.random.choice((0, 0, 0.4, 1.5))
         actions = {
             self.all_tick: 30,
             self.one_ticks: 6,
@@ -67,6 +73,9 @@ class Schedule:
             self.pause: 1.0,
             self.lose: 8 if self.lossy else 0,
             self.unreachable: 0.5,
+            self.grow: churn,
+            self.promote: 2 * churn,
+            self.shrink: churn,
         }
         self.actions, self.weights = (
             list(actions),
@@ -135,7 +144,40 @@ class Schedule:
 
     def transfer(self) -> None:
         for name in self.cluster.leaders:
-            self.cluster.transfer(name, self.random.choice([other for other in self.cluster.names if other != name]))
+            others = [other for other in self.cluster.nodes[name].core.membership.voters if other != name]
+            if others:
+                self.cluster.transfer(name, self.random.choice(others))
+
+    # ------------------------------------------------------------------------------------------------------ membership
+
+    def _leading(self) -> tuple[NodeId, Membership] | None:
+        if not self.cluster.leaders:
+            return None
+        name = self.random.choice(self.cluster.leaders)
+        return name, self.cluster.nodes[name].core.membership
+
+    def grow(self) -> None:
+        """A node joins, or one that could not yet is added."""
+        if (leading := self._leading()) is None:
+            return
+        leader, membership = leading
+        nodes = self.cluster.nodes.values()
+        asking = [node.name for node in nodes if node.disk.durable.machine.membership is None]
+        if not asking and len(self.cluster.names) < MOST_NAMES:
+            asking.append(NodeId(f"n{len(self.cluster.names) + 1}"))
+            self.cluster.join(asking[0])
+        if asking and len(membership.members) < MOST_MEMBERS:
+            self.cluster.change(leader, AddLearner(Member(self.random.choice(asking))))
+
+    def promote(self) -> None:
+        """However far behind it is: that is unwise, and not wrong."""
+        if (leading := self._leading()) is not None and leading[1].learners:
+            self.cluster.change(leading[0], Promote(self.random.choice(leading[1].learners)))
+
+    def shrink(self) -> None:
+        """Anybody, the leader too."""
+        if (leading := self._leading()) is not None and len(leading[1].members) > 2:
+            self.cluster.change(leading[0], Remove(self.random.choice(leading[1].nodes)))
 
     # ---------------------------------------------------------------------------------------------------------- faults
 
@@ -231,8 +273,10 @@ class Schedule:
         self.cluster.read(leader.name, "peace")
         self._time(4 * SETTINGS.heartbeat_ticks)
         assert self.cluster.checker.top == made.index
-        for node in self.cluster.nodes.values():
+        members = leader.core.membership
+        for node in (self.cluster.nodes[name] for name in members.nodes):
             assert node.core.leader == leader.name
+            assert node.core.membership == members
             assert node.core.log.newest == made
             assert node.disk.durable.machine.applied.index >= made.index - 1
             assert node.core.log.applied == made.index
@@ -241,7 +285,8 @@ class Schedule:
         """Who leads, once all agree."""
         for _ in range(10 * SETTINGS.election_ticks):
             leaders = self.cluster.leaders
-            follow = {node.core.leader for node in self.cluster.nodes.values()}
+            members = self.cluster.nodes[leaders[-1]].core.membership.nodes if leaders else ()
+            follow = {self.cluster.nodes[name].core.leader for name in members}
             if len(leaders) == 1 and follow == {leaders[0]} and self.cluster.nodes[leaders[0]].core.may_propose:
                 return self.cluster.nodes[leaders[0]]
             self._time(1)

@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from durable_streams_cluster.ids import Index, NodeId
-from durable_streams_cluster.raft import EntryKind, Ready, Settings
+from durable_streams_cluster.raft import (
+    AddLearner,
+    Change,
+    EntryKind,
+    Member,
+    Objection,
+    Promote,
+    Ready,
+    Remove,
+    Settings,
+)
 from tests.datadriven import Command, run_script, scripts
-from tests.raft.cluster import Cluster, Link, describe, show
+from tests.raft.cluster import Cluster, Link, describe, describe_members, show
 
 SETTINGS = Settings(heartbeat_ticks=3, election_ticks=10, stall_ticks=20)
 SHORT = {
@@ -96,6 +106,30 @@ class Script:
         name = self._node(command)
         self.cluster.transfer(name, NodeId(command.word()))
         self._done(name)
+
+    def do_join(self, command: Command) -> None:
+        """``join n4``: an empty node starts."""
+        self.cluster.join(NodeId(command.word()))
+
+    def _change(self, leader: NodeId, change: Change) -> str:
+        made = self.cluster.change(leader, change)
+        self._done(leader)
+        return f"refused: {made.value}" if isinstance(made, Objection) else "\n".join([show(made), *self.cluster.trace])
+
+    def do_add(self, command: Command) -> str:
+        """``add n1 n4``: the leader n1 takes n4 as a learner."""
+        return self._change(self._node(command), AddLearner(Member(NodeId(command.word()))))
+
+    def do_promote(self, command: Command) -> str:
+        return self._change(self._node(command), Promote(NodeId(command.word())))
+
+    def do_remove(self, command: Command) -> str:
+        return self._change(self._node(command), Remove(NodeId(command.word())))
+
+    def do_members(self, command: Command) -> str:
+        """What is in force at the members named."""
+        names = [NodeId(word) for word in command.words()]
+        return "\n".join(f"{name} has {describe_members(self.cluster.nodes[name].core.membership)}" for name in names)
 
     def do_unreachable(self, command: Command) -> None:
         name = self._node(command)

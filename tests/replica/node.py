@@ -30,7 +30,7 @@ def alone(kv: KvView, now: Now) -> Replica:
 
 def of_group(kv: KvView, now: Now, name: str, voters: tuple[str, ...]) -> Replica:
     """A replica in a new life; of several, the first stands first."""
-    place = Place(NodeId(name), Membership(tuple(map(NodeId, voters))), next(_lives))
+    place = Place(NodeId(name), Membership.of(*voters), next(_lives))
     settings = Settings(cache_bytes=min(Settings().cache_bytes, compaction.KEPT_LOG_BYTES))
     return Replica(place, kv, now, random=lambda below: voters.index(name) * 3 % below, settings=settings)
 

@@ -14,7 +14,7 @@ DAY_MS = 86_400_000
 
 class Follower:
     def __init__(self) -> None:
-        members = Membership((LEADER, HERE, NodeId("n3")))
+        members = Membership.of(LEADER, HERE, "n3")
         self.kv = MemoryKv()
         self.replica = Replica(Place(HERE, members, 9), self.kv, Now(0, 0), random=lambda _: 0)
 

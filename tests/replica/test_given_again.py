@@ -27,7 +27,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.kv = MemoryKv()
-        members = Membership((LEADER, HERE, NodeId("n3")))
+        members = Membership.of(LEADER, HERE, "n3")
         self.replica = Replica(Place(HERE, members, 9), self.kv, Now(0, 0), random=lambda _: 0)
         self.last = EntryId(Term(0), Index(0))
         self.replica.deliver(LEADER, [Heartbeat(TERM, Index(0), 0)])

@@ -72,7 +72,7 @@ class Followers:
 
 async def leading() -> tuple[Driver, Followers]:
     clock, kv, followers = SimulatedClock(), StallingKv(), Followers()
-    place = Place(HERE, Membership((HERE, NEXT, OTHER)), 1)
+    place = Place(HERE, Membership.of(HERE, NEXT, OTHER), 1)
     replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=lambda _: 0)
     kept, driver_module.Disk = driver_module.Disk, SimulatedDisk  # type: ignore[misc, assignment]
     try:

@@ -84,7 +84,7 @@ class World:
             stall_ticks=draw.choice((10, 60)),
         )
         names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
-        self.membership = Membership(names)
+        self.membership = Membership.of(*names)
         wild = draw.random() < 0.5
         self.network = Network(loop, Random(draw.getrandbits(62)), Weather(draw, wild=wild), names)
         self.nodes = [Node(self, name, Random(draw.getrandbits(62))) for name in names]

@@ -3,12 +3,24 @@
 The loop of its caller is in ``ready.Ready``; the machine is ``core.RaftCore``. In which order to read: ``messages`` are
 the values, ``log`` holds the newest entries over a ``LogReader``, ``state`` is what a member knows; ``follower``,
 ``candidate`` and ``leader`` are what each role does with it; ``progress`` is one follower in a leader's eyes, ``reads``
-the reads that wait for a round, ``quorum`` counts, ``invariants`` is what must hold after each step.
+the reads that wait for a round, ``quorum`` counts, ``membership`` says who does, ``invariants`` is what must hold after
+each step.
 Nothing here reads a clock, draws a random number or touches a disk.
 """
 
 from durable_streams_cluster.raft.core import FEATURE_LEVEL, Follower, RaftCore, Status
 from durable_streams_cluster.raft.log import LogReader
+from durable_streams_cluster.raft.membership import (
+    AddLearner,
+    Change,
+    Member,
+    Membership,
+    Objection,
+    Promote,
+    Readdress,
+    Remove,
+    changed,
+)
 from durable_streams_cluster.raft.messages import (
     NOTHING,
     AppendEntries,
@@ -20,7 +32,6 @@ from durable_streams_cluster.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallSnapshot,
-    Membership,
     Message,
     Outgoing,
     RequestVote,
@@ -33,6 +44,7 @@ from durable_streams_cluster.raft.ready import (
     BecameLeader,
     Event,
     LeaderChanged,
+    MembershipChanged,
     Ready,
     SnapshotNeeded,
     SteppedDown,
@@ -43,9 +55,11 @@ from durable_streams_cluster.raft.state import Role, Settings
 __all__ = [
     "FEATURE_LEVEL",
     "NOTHING",
+    "AddLearner",
     "AppendEntries",
     "AppendReply",
     "BecameLeader",
+    "Change",
     "Entry",
     "EntryId",
     "EntryKind",
@@ -57,11 +71,17 @@ __all__ = [
     "InstallSnapshot",
     "LeaderChanged",
     "LogReader",
+    "Member",
     "Membership",
+    "MembershipChanged",
     "Message",
+    "Objection",
     "Outgoing",
+    "Promote",
     "RaftCore",
+    "Readdress",
     "Ready",
+    "Remove",
     "RequestVote",
     "Role",
     "Settings",
@@ -72,5 +92,6 @@ __all__ = [
     "TimeoutNow",
     "Truncated",
     "VoteReply",
+    "changed",
     "entry_crc",
 ]

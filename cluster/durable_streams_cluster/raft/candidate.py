@@ -18,7 +18,7 @@ def ask_around(state: RaftState) -> None:
     if state.alone:
         stand(state)
         return
-    for peer in state.peers:
+    for peer in state.other_voters:
         state.send(peer, RequestVote(Term(state.term + 1), state.log.newest, pre=True))
 
 
@@ -30,7 +30,7 @@ def stand(state: RaftState, *, transfer: bool = False) -> None:
     # another in the same term, and there would be two leaders.
     state.votes = {}
     _wait(state)
-    for peer in state.peers:
+    for peer in state.other_voters:
         state.send_durable(peer, RequestVote(state.term, state.log.newest, transfer=transfer))
 
 
@@ -58,7 +58,7 @@ def on_vote_reply(state: RaftState, sender: NodeId, message: VoteReply) -> None:
 
 
 def _count(state: RaftState) -> None:
-    match quorum.tally(state.votes, state.membership.voters):
+    match quorum.tally(state.votes, state.voters):
         case VoteResult.PENDING:
             pass
         case VoteResult.LOST:

@@ -11,7 +11,9 @@ import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import candidate, follower, leader
+from durable_streams_cluster.raft import membership as members
 from durable_streams_cluster.raft.log import LogReader, RaftLog
+from durable_streams_cluster.raft.membership import Membership, Objection
 from durable_streams_cluster.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -22,7 +24,6 @@ from durable_streams_cluster.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallSnapshot,
-    Membership,
     Message,
     Outgoing,
     RequestVote,
@@ -35,9 +36,9 @@ from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.raft.ready import Ready
 from durable_streams_cluster.raft.state import RaftState, Role, Settings
 
-FEATURE_LEVEL = 3
+FEATURE_LEVEL = 4
 """What this build may write into the log; an older build stops there. 2: Trim, If-Match and what a prefix gives.
-3: sessions, so that a command that is in the log twice is applied once."""
+3: sessions, so that a command that is in the log twice is applied once. 4: membership."""
 
 
 class Follower(msgspec.Struct, frozen=True):
@@ -151,6 +152,11 @@ class RaftCore:
         )
 
     @property
+    def membership(self) -> Membership:
+        """Who belongs to the group, as the newest entry in the log says."""
+        return self._state.membership
+
+    @property
     def wanted(self) -> Index | None:
         """The oldest of the newest entries that followers have: of those that are heard from, and catch up by the log.
 
@@ -178,15 +184,16 @@ class RaftCore:
             leader.tick(state)
             return
         state.elapsed += 1
+        if not state.may_stand:
+            return
         # Not while a vote is on its way to the disk: it decides nothing yet, and the next one would not be faster.
         if (state.alone or state.elapsed >= state.timeout) and state.hard_state == self._durable_hard_state:
             candidate.ask_around(state)
 
     def step(self, sender: NodeId, message: Message) -> None:
         """A message came from ``sender``."""
+        # From whomever: a member may not know yet, or not any more, that the sender is one (thesis 4.1).
         state = self._state
-        if sender not in state.membership.voters:
-            return
         if message.term < state.term:
             self._answer_the_past(sender, message)
             return
@@ -243,8 +250,39 @@ class RaftCore:
 
     def propose(self, kind: EntryKind, data: bytes, cluster_ms: int, wall_ms: int) -> EntryId:
         """Append an entry of this leader's term; it is committed once ``Ready.committed`` holds it."""
-        state = self._state
         assert self.may_propose, "only a leader that stays proposes"
+        assert kind is not EntryKind.MEMBERSHIP
+        return self._append(kind, data, cluster_ms, wall_ms)
+
+    def objection(self) -> Objection | None:
+        """Why this node may not change the membership now (thesis 4.1, and Ongaro's correction of 2015).
+
+        Of two changes under way, the second would begin from a membership that may yet be truncated. And without an
+        entry of its own term that is committed, a new leader may still have a change of a former leader in its log that
+        no majority has, while another member has another change: their majorities need not share a member.
+        """
+        state = self._state
+        if state.role is not Role.LEADER:
+            return Objection.NOT_LEADER
+        if state.transferee is not None:
+            return Objection.TRANSFER
+        if state.log.committed < state.first_of_term:
+            return Objection.NEW_TERM
+        if state.log.committed < state.memberships.newest_index:
+            return Objection.IN_FLIGHT
+        return None
+
+    def propose_membership(self, membership: Membership, cluster_ms: int, wall_ms: int) -> EntryId:
+        """Append an entry with another membership, which is in force at once; there is no ``objection``."""
+        assert self.objection() is None
+        assert members.voters_apart(self._state.membership, membership) <= 1, "one voter at a time"
+        made = self._append(EntryKind.MEMBERSHIP, members.encode(membership), cluster_ms, wall_ms)
+        self._state.note_memberships(self.log.unapplied()[-1:])
+        leader.know_members(self._state)
+        return made
+
+    def _append(self, kind: EntryKind, data: bytes, cluster_ms: int, wall_ms: int) -> EntryId:
+        state = self._state
         bare = Entry(self.term, Index(self.log.last + 1), kind, FEATURE_LEVEL, cluster_ms, wall_ms, data)
         seal = entry_crc(state.group, bare)
         self.log.append(Entry(bare.term, bare.index, kind, FEATURE_LEVEL, cluster_ms, wall_ms, data, seal))
@@ -296,7 +334,7 @@ class RaftCore:
             self._number += 1
             self._handed = state.hard_state
             self._outstanding.append(_HandedOver(self._number, state.hard_state, self._ticks))
-        reads = state.reads.answered(state.node, state.membership.voters) if state.role is Role.LEADER else []
+        reads = state.reads.answered(state.node, state.voters) if state.role is Role.LEADER else []
         committed = self.log.hand_out_committed(state.settings.apply_bytes)
         now, later = state.send_now, state.send_once_durable
         if not self._outstanding:
@@ -337,6 +375,7 @@ class RaftCore:
     def applied(self, index: Index) -> None:
         """The caller's state holds everything up to ``index``."""
         self.log.mark_applied(index)
+        self._state.memberships.mark_applied(index)
 
     @property
     def has_more(self) -> bool:

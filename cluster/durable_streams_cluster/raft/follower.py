@@ -39,6 +39,8 @@ def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
     cut = log.merge(message.entries)
     if cut is not None:
         state.events.append(Truncated(cut))
+        state.forget_memberships(cut)
+    state.note_memberships(message.entries)
     # Not up to the end of the log: what is behind the message may be another leader's, and was not verified.
     verified = Index(message.previous.index + len(message.entries))
     log.commit_to(min(message.commit, verified))
@@ -66,6 +68,7 @@ def on_snapshot(state: RaftState, sender: NodeId, message: InstallSnapshot) -> S
             log.commit_to(last.index)
         else:
             log.restore(last)
+            state.restore_membership(message.meta.membership)
             taken = message.meta
     state.send_durable(sender, AppendReply(state.term, log.committed))
     return taken
@@ -73,5 +76,5 @@ def on_snapshot(state: RaftState, sender: NodeId, message: InstallSnapshot) -> S
 
 def on_timeout_now(state: RaftState, sender: NodeId) -> None:
     """Stand at once: the leader asks for it (thesis 3.10). Who is not the leader, or not any more, is ignored."""
-    if state.role is Role.FOLLOWER and state.leader == sender:
+    if state.role is Role.FOLLOWER and state.leader == sender and state.may_stand:
         candidate.stand(state, transfer=True)

@@ -21,14 +21,20 @@ def begin(state: RaftState) -> None:
     state.elapsed = state.heartbeat_elapsed = 0
     state.transferee = None
     state.first_of_term = Index(state.log.last + 1)
-    settings = state.settings
-    state.progress = {
-        peer: Progress(Index(state.log.last + 1), settings.window_messages, settings.window_bytes)
-        for peer in state.peers
-    }
+    know_members(state)
     state.know_leader(state.node)
     state.events.append(BecameLeader(state.node, state.term))
     send_heartbeats(state)
+
+
+def know_members(state: RaftState) -> None:
+    """Send to who is a member, and to nobody else; what a former member acknowledges counts no more."""
+    settings = state.settings
+    known = state.progress
+    state.progress = {
+        peer: known.get(peer) or Progress(Index(state.log.last + 1), settings.window_messages, settings.window_bytes)
+        for peer in state.peers
+    }
 
 
 def tick(state: RaftState) -> None:
@@ -52,7 +58,7 @@ def _count_quorum(state: RaftState) -> bool:
     heard = [state.node, *(peer for peer, progress in state.progress.items() if progress.active)]
     for progress in state.progress.values():
         progress.active, progress.was_active = False, progress.active
-    return quorum.is_majority(heard, state.membership.voters)
+    return quorum.is_majority(heard, state.voters)
 
 
 def send_heartbeats(state: RaftState) -> None:
@@ -136,15 +142,19 @@ def advance_commit(state: RaftState) -> None:
     itself only for what its own disk holds.
     """
     match = {peer: progress.match for peer, progress in state.progress.items()}
-    index = quorum.committed_index(match | {state.node: state.log.durable}, state.membership.voters)
+    index = quorum.committed_index(match | {state.node: state.log.durable}, state.voters)
     if index > state.log.committed and state.log.term_at(index) == state.term:
         state.log.commit_to(index)
+        if state.node not in state.voters and index >= state.memberships.newest_index:
+            # Not before: until then the former members may be the majority (thesis 4.2.2).
+            resign(state, "this node was removed")
 
 
 def transfer(state: RaftState, target: NodeId) -> None:
     """Hand over to ``target`` once it has the whole log; nothing is proposed meanwhile. Given up after a timeout."""
     assert state.role is Role.LEADER
     assert target in state.progress
+    assert target in state.voters, "a learner does not stand"
     state.transferee = target
     state.transfer_elapsed = 0
     _hand_over_if_ready(state)
@@ -159,6 +169,6 @@ def _hand_over_if_ready(state: RaftState) -> None:
 
 def resign(state: RaftState, reason: str) -> None:
     """Stop leading at once; the follower that has most is told to stand."""
-    best = max(state.peers, key=lambda peer: (state.progress[peer].active, state.progress[peer].match))
+    best = max(state.other_voters, key=lambda peer: (state.progress[peer].active, state.progress[peer].match))
     state.send(best, TimeoutNow(state.term))
     state.become_follower(state.term, None, reason)

@@ -258,6 +258,10 @@ class RaftLog:
         self._handed_committed = upto
         return fresh
 
+    def unapplied(self) -> tuple[Entry, ...]:
+        """The entries that are not in the state."""
+        return self._slice(self.applied, self.last)
+
     @property
     def has_committed(self) -> bool:
         """Whether ``hand_out_committed`` has anything."""

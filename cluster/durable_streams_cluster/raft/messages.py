@@ -11,18 +11,24 @@ from zlib import crc32
 import msgspec
 
 from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft.membership import Membership
 
 
 class EntryKind(IntEnum):
-    """What an entry holds. The numbers are stored; never reuse one. Reserved: 3 membership."""
+    """What an entry holds. The numbers are stored; never reuse one."""
 
     NOOP = 1
     """A new leader's first entry: committing it commits everything before it (thesis 3.6.2)."""
     COMMANDS = 2
+    MEMBERSHIP = 3
+    """Who belongs to the group from this entry on (``membership``)."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One entry of the log. The core never looks into ``data``; the checksum is made once and checked on every hop."""
+    """One entry of the log. The core looks into the ``data`` of memberships alone.
+
+    The checksum is made once, and checked on every hop.
+    """
 
     term: Term
     index: Index
@@ -51,12 +57,6 @@ class HardState(msgspec.Struct, frozen=True, array_like=True):
 
     term: Term = Term(0)
     vote: NodeId | None = None
-
-
-class Membership(msgspec.Struct, frozen=True, array_like=True):
-    """Who counts for a quorum."""
-
-    voters: tuple[NodeId, ...]
 
 
 class SnapshotMeta(msgspec.Struct, frozen=True, array_like=True):

@@ -3,6 +3,7 @@
 import msgspec
 
 from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft.membership import Membership
 from durable_streams_cluster.raft.messages import Entry, HardState, Outgoing, SnapshotMeta
 
 
@@ -39,7 +40,13 @@ class SnapshotNeeded(msgspec.Struct, frozen=True):
     node: NodeId
 
 
-Event = BecameLeader | LeaderChanged | SteppedDown | Truncated | SnapshotNeeded
+class MembershipChanged(msgspec.Struct, frozen=True):
+    """This is in force from now on: an entry with it came into the log, or went."""
+
+    membership: Membership
+
+
+Event = BecameLeader | LeaderChanged | SteppedDown | Truncated | SnapshotNeeded | MembershipChanged
 
 
 class Ready(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """What one member of a group knows, and the changes of role that more than one role makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 import msgspec
@@ -8,10 +8,11 @@ import msgspec
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft.log import RaftLog
-from durable_streams_cluster.raft.messages import HardState, Membership, Message, Outgoing
+from durable_streams_cluster.raft.membership import Membership, Memberships, decode
+from durable_streams_cluster.raft.messages import Entry, EntryKind, HardState, Message, Outgoing
 from durable_streams_cluster.raft.progress import Progress
 from durable_streams_cluster.raft.reads import ReadQueue
-from durable_streams_cluster.raft.ready import Event, LeaderChanged, SteppedDown
+from durable_streams_cluster.raft.ready import Event, LeaderChanged, MembershipChanged, SteppedDown
 
 
 class Role(Enum):
@@ -58,10 +59,13 @@ class RaftState:
         settings: Settings,
         random: Callable[[int], int],
     ) -> None:
-        assert node in membership.voters
         self.group = group
         self.node = node
-        self.membership = membership
+        self.memberships = Memberships(membership)
+        self.voters: tuple[NodeId, ...]
+        """Who counts for a quorum."""
+        self.peers: tuple[NodeId, ...]
+        """The other members, learners among them."""
         self.hard_state = hard_state
         self.log = log
         self.settings = settings
@@ -91,6 +95,8 @@ class RaftState:
         self.send_once_durable: list[Outgoing] = []
         self.events: list[Event] = []
         self.failed_reads: list[object] = []
+        self._read(log.unapplied())
+        self._know_members()
 
     @property
     def term(self) -> Term:
@@ -98,14 +104,28 @@ class RaftState:
         return self.hard_state.term
 
     @property
-    def peers(self) -> tuple[NodeId, ...]:
-        """The other members."""
-        return tuple(voter for voter in self.membership.voters if voter != self.node)
+    def membership(self) -> Membership:
+        """What is in force."""
+        return self.memberships.newest
+
+    @property
+    def other_voters(self) -> tuple[NodeId, ...]:
+        """Who else counts."""
+        return tuple(voter for voter in self.voters if voter != self.node)
+
+    @property
+    def may_stand(self) -> bool:
+        """Whether this node may call an election: a voter may, and one whose removal is not known to be committed.
+
+        Without the latter (thesis 4.2.2): the leader of two, n2, removes itself, and ends before n1 has the entry. Then
+        n1 needs the vote of n2, whose log is newer; and n2, which alone could lead, counts itself out.
+        """
+        return self.node in self.voters or self.node in self.memberships.at(self.log.committed).voters
 
     @property
     def alone(self) -> bool:
         """Whether this node is a majority by itself."""
-        return self.membership.voters == (self.node,)
+        return self.voters == (self.node,)
 
     @property
     def hears_leader(self) -> bool:
@@ -143,6 +163,43 @@ class RaftState:
         if self.doubted:
             self.doubted = False
             self.timeout = self.new_timeout()
+
+    # ---------------------------------------------------------------------------------------------------- membership
+
+    def note_memberships(self, entries: Iterable[Entry]) -> None:
+        """These are in the log now; perhaps they were before."""
+        if self._read(entries):
+            self._change_members()
+
+    def forget_memberships(self, cut: Index) -> None:
+        """The entries from ``cut`` on are gone, and with them what they said (thesis 4.1)."""
+        if self.memberships.newest_index >= cut:
+            self.memberships.truncate(cut)
+            self._change_members()
+
+    def restore_membership(self, membership: Membership) -> None:
+        """A snapshot brought it."""
+        self.memberships.restore(membership)
+        self._change_members()
+
+    def _read(self, entries: Iterable[Entry]) -> bool:
+        before = self.memberships.newest_index
+        for entry in entries:
+            if entry.kind is EntryKind.MEMBERSHIP and entry.index > self.memberships.newest_index:
+                self.memberships.append(entry.index, decode(entry.data))
+        return self.memberships.newest_index > before
+
+    def _know_members(self) -> None:
+        self._known = self.membership
+        self.voters = self.membership.voters
+        self.peers = tuple(node for node in self.membership.nodes if node != self.node)
+
+    def _change_members(self) -> None:
+        if self.membership != self._known:
+            self._know_members()
+            self.events.append(MembershipChanged(self.membership))
+
+    # ---------------------------------------------------------------------------------------------------------- roles
 
     def become_follower(self, term: Term, leader: NodeId | None, reason: str) -> None:
         """Follow in ``term``, under ``leader`` if it is known."""
