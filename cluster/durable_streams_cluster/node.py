@@ -102,9 +102,7 @@ class Node:
         self._peers: Peers | None = None
         if others:
             driver = self._driver
-            handlers = Handlers(
-                lambda sender, _incarnation, payload: driver.deliver(sender, payload), driver.lost, driver.lost
-            )
+            handlers = Handlers(driver.deliver, driver.lost, driver.lost)
             self._peers = Peers(identity, config.listen.peer, others, handlers, metrics=self.metrics, clock=clock)
             driver.transport = self._peers
         self.streams = LocalStreams(self._driver, config.limits, config.policies)
@@ -171,7 +169,7 @@ class Node:
 
         """
         self._draining = True
-        await self._driver.hand_over()
+        await self._driver.hand_over.run()
         self.app.drain()
         if self._driver.failure is None:
             await self._http.drain(self._config.limits.drain_timeout_s)

@@ -10,7 +10,8 @@ from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.exchange import AskRead, Forward, ReadAnswer, Reason
-from durable_streams_cluster.replica.group import GIVE_AGAIN_TICKS, Place
+from durable_streams_cluster.replica.following import GIVE_AGAIN_TICKS
+from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.storage.codecs import Origin, Proposal, encode_proposals
 from durable_streams_cluster.storage.memory import MemoryKv

@@ -4,7 +4,7 @@ import pytest
 
 from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.exchange import ChunkTaken, PeerMessage, SnapshotChunk
-from durable_streams_cluster.replica.group import GIVE_AGAIN_TICKS
+from durable_streams_cluster.replica.following import GIVE_AGAIN_TICKS
 from durable_streams_cluster.replica.snapshots import GIVE_UP_TICKS, SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import Family

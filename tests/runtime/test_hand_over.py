@@ -22,7 +22,8 @@ from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import ONLY_GROUP, Replica
 from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime import wire
-from durable_streams_cluster.runtime.driver import HAND_OVER_S, HAND_OVERS, Driver
+from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.hand_over import ATTEMPT_S, ATTEMPTS
 from durable_streams_cluster.runtime.outbox import Kind
 from tests.runtime.world import SimulatedClock, SimulatedDisk, StallingKv, settle, simulate
 
@@ -55,7 +56,7 @@ class Followers:
     def deliver(self, sender: NodeId, message: Message) -> None:
         assert self.driver is not None
         for _, _, payload in wire.pack([Addressed(HERE, ONLY_GROUP, message)]):
-            asyncio.get_running_loop().call_soon(self.driver.deliver, sender, payload)
+            asyncio.get_running_loop().call_soon(self.driver.deliver, sender, 0, payload)
 
     def _answer(self, to: NodeId, message: PeerMessage) -> Message | None:
         match message:
@@ -89,7 +90,7 @@ async def leading() -> tuple[Driver, Followers]:
 def test_it_waits_until_another_one_leads() -> None:
     async def main() -> None:
         driver, followers = await leading()
-        handing = asyncio.ensure_future(driver.hand_over())
+        handing = asyncio.ensure_future(driver.hand_over.run())
         await settle()
         assert followers.told, "the next one is told to stand"
         assert not handing.done(), "nobody else leads yet"
@@ -107,8 +108,8 @@ def test_it_gives_up_in_bounded_time() -> None:
     async def main() -> None:
         driver, followers = await leading()
         began = asyncio.get_running_loop().time()
-        await driver.hand_over()
-        assert asyncio.get_running_loop().time() - began <= HAND_OVERS * HAND_OVER_S + 0.1
+        await driver.hand_over.run()
+        assert asyncio.get_running_loop().time() - began <= ATTEMPTS * ATTEMPT_S + 0.1
         assert driver.replica.group.core.role is Role.LEADER
         assert followers.told
         driver.close()
@@ -120,7 +121,7 @@ def test_it_hands_over_to_nobody_who_is_gone() -> None:
     async def main() -> None:
         driver, followers = await leading()
         followers.leave(NEXT)
-        handing = asyncio.ensure_future(driver.hand_over())
+        handing = asyncio.ensure_future(driver.hand_over.run())
         await settle()
         assert set(followers.told) == {OTHER}
         handing.cancel()
@@ -132,7 +133,7 @@ def test_it_hands_over_to_nobody_who_is_gone() -> None:
 def test_who_goes_while_being_told_is_not_waited_for() -> None:
     async def main() -> None:
         driver, followers = await leading()
-        handing = asyncio.ensure_future(driver.hand_over())
+        handing = asyncio.ensure_future(driver.hand_over.run())
         await settle()
         (first,) = set(followers.told)
         followers.leave(first)
@@ -147,11 +148,11 @@ def test_who_goes_while_being_told_is_not_waited_for() -> None:
 def test_others_may_go_meanwhile() -> None:
     async def main() -> None:
         driver, followers = await leading()
-        handing = asyncio.ensure_future(driver.hand_over())
+        handing = asyncio.ensure_future(driver.hand_over.run())
         await settle()
         (first,) = set(followers.told)
         (other,) = {NEXT, OTHER} - {first}
-        for _ in range(HAND_OVERS):
+        for _ in range(ATTEMPTS):
             followers.leave(other)
             await settle()
         assert not handing.done(), "the one that was told may yet lead"
@@ -167,12 +168,12 @@ def test_when_all_go_it_waits_for_none() -> None:
     async def main() -> None:
         driver, followers = await leading()
         began = asyncio.get_running_loop().time()
-        handing = asyncio.ensure_future(driver.hand_over())
+        handing = asyncio.ensure_future(driver.hand_over.run())
         await settle()
         followers.leave(NEXT)
         followers.leave(OTHER)
         await handing
-        assert asyncio.get_running_loop().time() - began < HAND_OVER_S / 2
+        assert asyncio.get_running_loop().time() - began < ATTEMPT_S / 2
         driver.close()
 
     simulate(main)

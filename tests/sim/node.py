@@ -94,7 +94,7 @@ class Life:
         return new
 
     def _deliver(self, sender: NodeId, payload: bytes) -> None:
-        self.driver.deliver(sender, payload)
+        self.driver.deliver(sender, 0, payload)
 
     def _fatal(self, error: BaseException) -> None:
         self.node.world.node_failed(self, error)
@@ -152,7 +152,7 @@ class Life:
         """SIGTERM: as ``node.Node.stop`` does."""
         self.stopping = True
         led = self.replica.group.core.role is Role.LEADER
-        await self.driver.hand_over()
+        await self.driver.hand_over.run()
         self.node.world.marks["transfer"] += led and self.replica.group.core.role is not Role.LEADER
         self.app.drain()
         self.draining = True

@@ -48,6 +48,7 @@ class Follower(msgspec.Struct, frozen=True):
     next: Index
     state: State
     active: bool
+    """Whether it was heard from since the last count of the quorum but one."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -108,6 +109,11 @@ class RaftCore:
         return self._state.role
 
     @property
+    def node(self) -> NodeId:
+        """Who this is."""
+        return self._state.node
+
+    @property
     def term(self) -> Term:
         """The current term."""
         return self._state.term
@@ -148,8 +154,16 @@ class RaftCore:
             self.log.committed,
             self.log.applied,
             state.transferee,
-            {peer: Follower(each.match, each.next, each.state, each.active) for peer, each in state.progress.items()},
+            {
+                peer: Follower(each.match, each.next, each.state, each.active or each.was_active)
+                for peer, each in state.progress.items()
+            },
         )
+
+    @property
+    def alone(self) -> bool:
+        """Whether this node is the only voter."""
+        return self._state.alone
 
     @property
     def membership(self) -> Membership:

@@ -5,6 +5,7 @@ from typing import cast
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind
+from durable_streams_cluster.raft.membership import decode
 from durable_streams_cluster.replica.divergence import Did, Hashed, Hashes
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.proposals import Own, Proposals
@@ -18,12 +19,12 @@ from durable_streams_cluster.streams.commands import Append, Command, Stamp
 class Applier:
     """Of one group."""
 
-    def __init__(self, store: StreamStore, own: Proposals, *, alone: bool) -> None:
-        """``own`` are the writes that wait here for their outcome; ``alone``: this node is the group."""
+    def __init__(self, store: StreamStore, own: Proposals) -> None:
+        """``own`` are the writes that wait here for their outcome."""
         self._store = store
         self._own = own
         self.sessions = Sessions(store.sessions())
-        self.hashes = Hashes(alone=alone)
+        self.hashes = Hashes()
 
     def restart(self, sessions: dict[int, Session]) -> None:
         """A snapshot took the place of what was applied."""
@@ -49,6 +50,8 @@ class Applier:
                 )
             if entry.kind is EntryKind.COMMANDS:
                 self._commands(effects, entry)
+            elif entry.kind is EntryKind.MEMBERSHIP:
+                self._store.know_members(effects.batch, decode(entry.data))
             window = self.hashes.end_of(entry.index)
             if window is not None:
                 hashed.append(window)

@@ -39,9 +39,9 @@ class Hashed(msgspec.Struct, frozen=True, array_like=True):
 class Hashes:
     """Of the entries that are applied since the start; a window that was begun by an earlier life does not count."""
 
-    def __init__(self, *, alone: bool = False) -> None:
-        """``alone``: there is nobody to compare with, and nothing is hashed."""
-        self._alone = alone
+    def __init__(self) -> None:
+        self.alone = False
+        """There is nobody to compare with, and nothing is hashed."""
         self._crc: int | None = None
         self._mine: deque[Hashed] = deque(maxlen=KEPT)
         self._theirs: deque[tuple[str, Hashed]] = deque(maxlen=KEPT)
@@ -58,9 +58,9 @@ class Hashes:
             CorruptData: the leader hashed something else.
 
         """
-        if self._alone or index % WINDOW:
+        if index % WINDOW:
             return None
-        crc, self._crc = self._crc, 0
+        crc, self._crc = self._crc, None if self.alone else 0
         if crc is None:
             return None
         made = Hashed(index, crc)

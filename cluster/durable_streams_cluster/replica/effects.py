@@ -5,6 +5,7 @@ import msgspec
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Event
 from durable_streams_cluster.replica.exchange import Addressed, Reason
+from durable_streams_cluster.replica.members import Answered
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams.outcomes import Outcome
@@ -34,6 +35,8 @@ class Effects(msgspec.Struct):
     """Token of ``propose``, and why the leader did not take it: it is certainly not stored."""
     unknown: list[object] = []
     """Token of ``propose``: it was applied, and a snapshot came instead of its outcome."""
+    changes: list[Answered] = []
+    """What became of changes of the membership that were asked for."""
     asked: list[Asked] = []
     """The caller ends streams whose time is up, notes renewals, and then calls ``Replica.answer_read``."""
     wakes: list[str] = []

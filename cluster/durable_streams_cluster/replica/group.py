@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.limits import MAX_ENTRY_BYTES
 from durable_streams_cluster.raft import (
     Entry,
     EntryId,
+    EntryKind,
     InstallSnapshot,
     Membership,
+    MembershipChanged,
     Outgoing,
     RaftCore,
     Ready,
@@ -20,6 +21,7 @@ from durable_streams_cluster.raft import (
     SnapshotNeeded,
     SteppedDown,
 )
+from durable_streams_cluster.raft.membership import decode
 from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.replica.applying import Applier
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
@@ -33,23 +35,19 @@ from durable_streams_cluster.replica.exchange import (
     Forward,
     PeerMessage,
     ReadAnswer,
-    Reason,
     Refused,
     SnapshotChunk,
     StateHash,
 )
+from durable_streams_cluster.replica.following import Following
 from durable_streams_cluster.replica.lead import Lead
+from durable_streams_cluster.replica.members import Members, Wish
 from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.replica.snapshots import Arrived, Receiver, Sender, SnapshotInstalled
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams.commands import Command
-
-GIVE_AGAIN_TICKS = 60
-"""If what has waited longest here is not answered for so long, all that waits is given to the leader once more.
-Connections that break are noticed sooner; this is for what a peer dropped."""
-
 
 VERY_LONG = 1_000_000
 """Ticks: before there was a leader."""
@@ -94,7 +92,7 @@ class Group:
         self.core = RaftCore(
             group,
             place.node,
-            place.membership,
+            self.store.membership() or place.membership,
             self.log.hard_state(),
             self.log,
             EntryId(Term(applied.term), Index(applied.index)),
@@ -104,19 +102,15 @@ class Group:
         self.time = ClusterTime(applied.cluster_ms, now)
         self.lead = Lead(self.core, self.log, self.time)
         self._own = Proposals(place.incarnation)
-        self._applier = Applier(self.store, self._own, alone=self.alone)
+        self._applier = Applier(self.store, self._own)
+        self._count_members()
+        self.members = Members(self.core)
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
         self._led: tuple[Term, NodeId | None] = (Term(0), None)
         """The term and its leader, as they were in the last turn."""
-        self._followed: tuple[Term, NodeId | None] = (Term(0), None)
-        """The term and the leader that what is open was given to."""
-        self._turned_away = False
-        """The node that is taken for the leader gave something back: nothing is given to it until the next tick."""
-        self._quiet_ticks = 0
-        """Since the write or the read that has waited longest was answered, or all were given to a leader."""
-        self._oldest = (0, 0)
+        self._following = Following(self._own, self._barriers)
         self.leaderless_ticks = 0 if self.alone else VERY_LONG
         """For how long no leader is known here."""
         self._stamp_asked = False
@@ -141,8 +135,8 @@ class Group:
 
     @property
     def alone(self) -> bool:
-        """Whether this node is the group: nobody need be asked, and nothing is told to anybody."""
-        return self.place.membership.voters == (self.place.node,)
+        """Whether this node is the only voter: nobody need be asked."""
+        return self.core.alone
 
     @property
     def pending(self) -> int:
@@ -156,28 +150,36 @@ class Group:
 
     # ------------------------------------------------------------------------------------------------------- events
 
+    @property
+    def leads(self) -> bool:
+        """Whether this node leads."""
+        return self.core.role is Role.LEADER
+
+    def transfer_to(self, node: NodeId) -> bool:
+        """Let ``node`` lead; False when it is no other voter, or this node does not lead."""
+        may = self.leads and node != self.place.node and node in self.core.membership.voters
+        if may:
+            self.core.transfer_to(node)
+        return may
+
     def successor(self) -> NodeId | None:
-        """To whom a leader hands over: of the followers that take what they are sent, the one that has most.
+        """To whom a leader hands over: of the voters that take what they are sent, the one that has most.
 
         None when it does not lead, or nothing is known to arrive anywhere: others end, too, or are cut off.
         """
         followers = self.core.status().followers
-        taking = [node for node, follower in followers.items() if follower.state is State.REPLICATE]
+        voters = self.core.membership.voters
+        taking = [node for node in voters if node in followers and followers[node].state is State.REPLICATE]
         return max(taking, key=lambda node: (followers[node].active, followers[node].match), default=None)
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
         self.leaderless_ticks = self.leaderless_ticks + 1 if self.core.leader is None else 0
-        self._turned_away = False
-        # The oldest, not any: one that a peer dropped must not wait for as long as others are answered.
-        oldest = (self._own.oldest, self._barriers.oldest)
-        stuck = any(now and now == before for now, before in zip(oldest, self._oldest, strict=True))
-        self._quiet_ticks, self._oldest = self._quiet_ticks + 1 if stuck else 0, oldest
-        if self._quiet_ticks >= GIVE_AGAIN_TICKS:
-            self._followed = (Term(0), None)
+        self._following.tick()
         for node in self._sender.tick():
             self.core.snapshot_sent(node)
         self.core.tick()
+        self.members.tick()
 
     def deliver(self, sender: NodeId, message: PeerMessage) -> None:
         """Another node sent something; the next turn sees to it."""
@@ -189,8 +191,7 @@ class Group:
         self.core.unreachable(peer)
         if self._sender.lost(peer):
             self.core.snapshot_sent(peer)
-        if peer == self._followed[1]:
-            self._followed, self._turned_away = (Term(0), None), True
+        self._following.lost(peer)
         return chosen
 
     def propose(self, command: Command, token: object, steady_ms: int) -> None:
@@ -200,6 +201,10 @@ class Group:
     def read(self, barrier: Barrier) -> None:
         """Let a read wait for its barrier; ``written`` gives its token back."""
         self._barriers.add(barrier)
+
+    def change(self, wish: Wish, token: object) -> None:
+        """Let a leader change who belongs; ``Effects.changes`` tells what became of it."""
+        self.members.ask(wish, token)
 
     def answer_read(self, sender: NodeId, number: int) -> None:
         """What ``Effects.asked`` asked for is done: give the asker an index."""
@@ -243,6 +248,9 @@ class Group:
         self._visible = Index(self.store.committed.applied.index)
         return self._barriers.visible(self._visible)
 
+    def _count_members(self) -> None:
+        self._applier.hashes.alone = len(self.core.membership.members) == 1
+
     # --------------------------------------------------------------------------------------------------------- turn
 
     def turn(self, effects: Effects, now: Now, *, syncing: bool) -> None:
@@ -251,7 +259,7 @@ class Group:
         installing, self._arrived = (None, self._arrived) if self._late else (self._arrived, None)
         self._late = ()
         if installing is not None:
-            meta = SnapshotMeta(installing.last, self.place.membership)
+            meta = SnapshotMeta(installing.last, installing.membership or self.place.membership)
             self.core.step(installing.sender, InstallSnapshot(installing.term, meta))
         for sender, message in self._inbox:
             self._take(effects, sender, message)
@@ -262,20 +270,17 @@ class Group:
         if led != self._led:
             self._led = led
             self._receiver.forget()
-        if led != self._followed:
-            self._followed = led
-            self._quiet_ticks = 0
-            self._own.give_all_again()
-            self._barriers.ask_again()
+        self._following.led_by(*led)
         if self.core.may_propose:
             self._lead(effects, now, syncing=syncing)
-        elif self.core.leader is not None and self.core.role is not Role.LEADER and not self._turned_away:
-            self._follow(effects, self.core.leader)
+        elif (leader := self.core.leader) is not None and self.core.role is not Role.LEADER:
+            self._following.give(lambda message: self._tell(effects, leader, message))
         ready = self.core.ready()
         if installing is not None:
             self._install(effects, ready, installing, now)
         if ready is not None:
             self._carry_out(effects, ready)
+        effects.changes, self.members.answered = self.members.answered, []
         effects.outbox += self._released
         self._released = []
         for to, chunk in self._sender.chunks(self.core.term):
@@ -293,13 +298,8 @@ class Group:
             case Forward(proposals):
                 for reason, refused in self.lead.take(proposals).items():
                     self._tell(effects, sender, Refused(reason, tuple(refused)))
-            case Refused(reason, sequences):
-                if reason is Reason.NOT_LEADER:
-                    self._turned_away = True
-                    self._own.give_again(sequences)
-                else:
-                    effects.refusals += [(own.token, reason) for own in self._own.refused(sequences)]
-                    self._turned_away |= self._own.waits  # with what it refused: not at once again
+            case Refused():
+                effects.refusals += self._following.refused(message)
             case AskRead(number, renewed, seen):
                 if self.core.role is Role.LEADER and not renewed and not seen:
                     self.answer_read(sender, number)
@@ -307,9 +307,8 @@ class Group:
                     effects.asked.append(Asked(sender, number, renewed, seen))
                 else:
                     self._tell(effects, sender, ReadAnswer(number, None))
-            case ReadAnswer(number, index):
-                self._turned_away |= index is None
-                self._barriers.answered(number, index)
+            case ReadAnswer():
+                self._following.answered(message)
             case SnapshotChunk():
                 self._take_chunk(effects, sender, message)
             case ChunkTaken():
@@ -344,6 +343,7 @@ class Group:
         self._receiver.install(effects.batch, arrived)
         self.store.switch(arrived.applied, arrived.epoch)
         self._applier.restart(arrived.sessions)
+        self._count_members()
         self.time.begin_at(max(self.time.at(now), arrived.applied.cluster_ms), now)
         self._kept = KeptLog()
         self._late = ready.committed
@@ -366,22 +366,11 @@ class Group:
         if self._stamp_asked:
             self._stamp_asked = False
             self.lead.stamp(now)
+        self.members.step(self.time.at(now), now)
         asked = self._barriers.ask()
         if asked is not None:
             self.core.read_index(asked[0])
         effects.held_ms = self.lead.append(self._own, now, syncing=syncing)
-
-    def _follow(self, effects: Effects, leader: NodeId) -> None:
-        while self._own.waits:
-            taken = self._own.take(MAX_ENTRY_BYTES)
-            if taken:
-                self._tell(effects, leader, Forward(tuple(own.proposal for own in taken)))
-        asked = self._barriers.ask()
-        if asked is not None:
-            number, barriers = asked
-            renewed = dict.fromkeys(each.path for each in barriers if each.path is not None and each.renews)
-            seen = dict.fromkeys(each.path for each in barriers if each.path is not None and not each.renews)
-            self._tell(effects, leader, AskRead(number, tuple(renewed), tuple(seen)))
 
     # -------------------------------------------------------------------------------------------------- what is ready
 
@@ -391,7 +380,10 @@ class Group:
             effects.events.append(event)
             if isinstance(event, SteppedDown):
                 self.lead.drop()
+                self.members.drop()
                 self._sender.drop()
+            elif isinstance(event, MembershipChanged):
+                self._count_members()
             elif isinstance(event, SnapshotNeeded):
                 self._sender.begin(event.node)
         if ready.must_sync:
@@ -427,8 +419,11 @@ class Group:
         hashed = self._applier.apply(effects, entries)
         if self.core.role is Role.LEADER:
             for each in hashed:
-                for peer in self.place.membership.voters:
+                for peer in self.core.membership.nodes:
                     if peer != self.place.node:
                         self._tell(effects, peer, StateHash(self.place.build, each))
+        for entry in entries:
+            if entry.kind is EntryKind.MEMBERSHIP:
+                self.members.applied(EntryId(entry.term, entry.index), decode(entry.data))
         self.core.applied(entries[-1].index)
         self.lead.applied(entries[-1].index)

@@ -11,7 +11,7 @@ import msgspec
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import KIB
-from durable_streams_cluster.raft import EntryId
+from durable_streams_cluster.raft import EntryId, Membership
 from durable_streams_cluster.replica.exchange import ChunkTaken, SnapshotChunk
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.codecs import AppliedState, Installs, Session
@@ -143,6 +143,8 @@ class Arrived(msgspec.Struct, frozen=True):
     epoch: int
     applied: AppliedState
     sessions: dict[int, Session]
+    membership: Membership | None
+    """None: it was never changed."""
     answer: ChunkTaken
 
 
@@ -204,16 +206,19 @@ class Receiver:
     def _whole(self, arriving: _Arriving, last: EntryId, answer: ChunkTaken) -> Arrived:
         sessions: dict[int, Session] = {}
         applied: AppliedState | None = None
+        membership: Membership | None = None
         for key, value in arriving.own:
             if key == keys.group_state(self._group):
                 applied = codecs.decode_applied(value)
             elif key[:1] == b"O" and keys.group_of(key) == self._group:
                 sessions[keys.session_origin(key)] = codecs.decode_session(value)
+            elif key == keys.membership(self._group):
+                membership = codecs.decode_membership(value)
             else:
                 raise CorruptData(f"a snapshot of {arriving.of[0]} has the key {key[:16].hex()}")
         if applied is None or (applied.term, applied.index) != (last.term, last.index):
             raise CorruptData(f"a snapshot of {arriving.of[0]} is said to be of {last}, and holds {applied}")
-        return Arrived(*arriving.of[:2], last, arriving.epoch, applied, sessions, answer)
+        return Arrived(*arriving.of[:2], last, arriving.epoch, applied, sessions, membership, answer)
 
     def install(self, batch: WriteBatch, arrived: Arrived) -> None:
         """Make it what is shown: in ``batch``, whole or not at all."""
@@ -221,6 +226,8 @@ class Receiver:
         batch.delete_range(Family.DATA, *keys.sessions(self._group))
         for origin, session in arrived.sessions.items():
             batch.put(Family.DATA, keys.session(self._group, origin), codecs.encode_session(session))
+        if arrived.membership is not None:
+            batch.put(Family.DATA, keys.membership(self._group), codecs.encode_membership(arrived.membership))
         self._note(batch, Installs(arrived.epoch, self._installs.newest, swept=False))
         self.forget()
 

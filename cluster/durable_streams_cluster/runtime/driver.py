@@ -22,16 +22,17 @@ from durable_streams_cluster.errors import (
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import LeaderChanged
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Asked, Effects
+from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.admission import Admission
 from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, PERHAPS_STORED, REFUSALS, raise_in
 from durable_streams_cluster.runtime.disk import Disk
+from durable_streams_cluster.runtime.hand_over import HandOver
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.turns import Turns
 from durable_streams_cluster.runtime.upkeep import Upkeep
@@ -44,9 +45,6 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_MESSAGES = 1000
 """Of other nodes, while the store takes no write."""
-HAND_OVERS = 3
-HAND_OVER_S = 1.0
-"""How often handing over is tried at the end, and for how long."""
 TICK_S = 0.05
 """``raft.Settings`` counts in these."""
 WAKE_SLICE = 50
@@ -108,8 +106,9 @@ class Driver:
         self._led: asyncio.Future[None] = self._loop.create_future()
         """This node can serve alone; of several, none waits for it."""
         self._led.add_done_callback(lambda led: led.cancelled() or led.exception())
-        self._handed: asyncio.Future[None] = self._loop.create_future()
-        """Another node leads."""
+        self.hand_over = HandOver(replica.group, self._go_on, lambda: self.failure is None)
+        self.watchers: list[Callable[[object], None]] = [self.hand_over.watch]
+        """Are told of each event."""
 
     def now(self) -> Now:
         """The clocks; the wall's as far as it is believed."""
@@ -144,9 +143,16 @@ class Driver:
         self.replica.tick()
         self._go_on()
 
-    def deliver(self, sender: NodeId, payload: bytes) -> None:
-        """A payload came from another node; one that cannot be read is dropped, and what it held is sent again."""
+    def deliver(self, sender: NodeId, incarnation: int, payload: bytes) -> None:
+        """A payload came from another node; one that cannot be read is dropped, and what it held is sent again.
+
+        What another data directory than a member's says under its name is not heard: it has forgotten what the member
+        promised.
+        """
         if self.failure is not None or self._closed:
+            return
+        known = self.replica.group.core.membership.member(sender)
+        if known is not None and known.incarnation not in (0, incarnation):
             return
         try:
             packet = wire.unpack(payload)
@@ -162,7 +168,7 @@ class Driver:
     def lost(self, peer: NodeId) -> None:
         """What was sent to ``peer`` may be lost."""
         if self.replica.lost(peer):
-            finish(self._handed)
+            self.hand_over.another_leads()
         self._go_on()
 
     def answer_read(self, asked: Asked) -> None:
@@ -225,18 +231,10 @@ class Driver:
             self._go_on()
         await future
 
-    async def hand_over(self) -> None:
-        """If this node leads others, let the one that has most lead, in bounded time; reads and writes go on."""
-        group = self.replica.group
-        for _ in range(HAND_OVERS):
-            if (to := group.successor()) is None or self.failure is not None:
-                return
-            log.info("group %d: handing over to %s", group.id, to)
-            self._handed = self._loop.create_future()
-            group.core.transfer_to(to)
-            self._go_on()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._handed, HAND_OVER_S)
+    def change(self, wish: Wish, told: Callable[[Result], None]) -> None:
+        """Let this leader change who belongs to the cluster; ``told`` is called once, unless this node fails."""
+        self.replica.group.change(wish, told)
+        self._go_on()
 
     async def drain(self) -> None:
         """Refuse new proposals and wait, at most ``Limits.drain_timeout_s``, for those in flight to be answered.
@@ -310,8 +308,10 @@ class Driver:
     def _answer(self, effects: Effects) -> None:
         for event in effects.events:
             log.info("group %d: %s", self.replica.group.id, event)
-            if isinstance(event, LeaderChanged) and event.leader not in (None, self.replica.group.place.node):
-                finish(self._handed)
+            for watch in self.watchers:
+                watch(event)
+        for each in effects.changes:
+            cast("Callable[[Result], None]", each.token)(each.result)
         if effects.completions:  # They are many. What is sent leaves before, for others wait for it.
             self._loop.call_soon(self._tell, effects.completions)
         for token, reason in effects.refusals:

@@ -14,7 +14,7 @@ import msgspec
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import Index, Term
-from durable_streams_cluster.raft import Entry, EntryKind, HardState, entry_crc
+from durable_streams_cluster.raft import Entry, EntryKind, HardState, Membership, entry_crc
 from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.producers import ProducerState
@@ -102,6 +102,8 @@ encode_applied: Callable[[AppliedState], bytes] = _encode
 decode_applied = _decoder_of(AppliedState, "applied state")
 encode_session: Callable[[Session], bytes] = _encode
 decode_session = _decoder_of(Session, "session")
+encode_membership: Callable[[Membership], bytes] = _encode
+decode_membership = _decoder_of(Membership, "the membership")
 encode_installs: Callable[[Installs], bytes] = _encode
 decode_installs = _decoder_of(Installs, "install epochs")
 encode_proposals: Callable[[list[Proposal]], bytes] = _encode

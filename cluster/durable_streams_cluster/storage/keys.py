@@ -13,6 +13,7 @@ Family DATA:
 
 ====================================  =====================================================================
 ``I`` group:u32                       install epochs (``codecs.Installs``)
+``C`` group:u32                       membership (``codecs.encode_membership``), once it was changed
 ``G`` group:u32                       applied index and term, cluster time, counters (``codecs.AppliedState``)
 ``O`` group:u32 origin:u64            which commands of an origin were applied (``codecs.Session``)
 ``L`` path 00 epoch:u32               slot:u16 id:u64; the paths in order, for listing
@@ -24,8 +25,7 @@ Family DATA:
 ``X`` due:u64 slot epoch id           path; when to look at a stream with a TTL (cluster ms)
 ====================================  =====================================================================
 
-``epoch`` is the install epoch: a snapshot is written under the next one and becomes visible by a switch. Reserved:
-``N`` (identity of the replica), ``C`` (membership).
+``epoch`` is the install epoch: a snapshot is written under the next one and becomes visible by a switch.
 """
 
 import struct
@@ -89,6 +89,11 @@ def hard_state(group: int) -> bytes:
 def group_state(group: int) -> bytes:
     """Key of a group's applied state."""
     return _GROUP.pack(b"G", group)
+
+
+def membership(group: int) -> bytes:
+    """Key of who belongs to a group."""
+    return _GROUP.pack(b"C", group)
 
 
 def installs(group: int) -> bytes:

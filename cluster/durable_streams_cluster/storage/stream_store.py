@@ -11,6 +11,7 @@ from itertools import chain
 from msgspec.structs import replace
 
 from durable_streams_cluster.ids import GroupId
+from durable_streams_cluster.raft import Membership
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.codecs import AppliedState, Session
 from durable_streams_cluster.storage.dropping import drop_records, drop_stream
@@ -140,6 +141,15 @@ class StreamStore:
         return {
             keys.session_origin(key): codecs.decode_session(value) for key, value in self._kv.scan(_DATA, start, end)
         }
+
+    def membership(self) -> Membership | None:
+        """Who belongs to the group, as of the last entry that is applied; None if it was never changed."""
+        value = self._kv.get(_DATA, keys.membership(self._group))
+        return codecs.decode_membership(value) if value is not None else None
+
+    def know_members(self, batch: WriteBatch, membership: Membership) -> None:
+        """Who belongs to the group from here on."""
+        batch.put(_DATA, keys.membership(self._group), codecs.encode_membership(membership))
 
     def finish(
         self,

@@ -1,0 +1,180 @@
+"""Changes of the membership at the leader: one after the other, each when it is safe and wise (DESIGN: Identity).
+
+The Raft core says whether a change is allowed, ``raft.membership`` what follows from it; here is what else is asked of
+one: a learner that is promoted has caught up, and of the voters that are left a majority is heard from. What cannot be
+done at once because another change is under way waits.
+"""
+
+from collections import deque
+
+import msgspec
+
+from durable_streams_cluster.ids import Index, NodeId
+from durable_streams_cluster.raft import (
+    AddLearner,
+    Change,
+    EntryId,
+    Member,
+    Membership,
+    Objection,
+    Promote,
+    RaftCore,
+    Remove,
+    Role,
+    changed,
+)
+from durable_streams_cluster.raft.quorum import is_majority
+from durable_streams_cluster.replica.cluster_time import Now
+
+LAG_TICKS = 20
+"""A learner has caught up when it holds what the log held so long ago, a second, ..."""
+STEADY_TICKS = 100
+"""... at each tick for so long, five seconds."""
+MAX_ASKED = 32
+"""Changes that wait."""
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """An empty node asks to be a member: as a learner, that rises if it says so.
+
+    A member of the same name that is silent goes first: this is its node with another data directory. It makes no
+    difference to those that are left, who had to do without it already.
+    """
+
+    member: Member
+
+
+Wish = Change | Join
+
+
+Result = Membership | Objection | None
+"""The membership that a wish led to, committed; why not; None: nobody knows, for this node leads no more."""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What became of a wish."""
+
+    token: object
+    result: Result
+
+
+class Members:
+    """Of one group; it does nothing while the node follows."""
+
+    def __init__(self, core: RaftCore) -> None:
+        self._core = core
+        self._asked: deque[tuple[Wish, object]] = deque()
+        self._proposed: tuple[EntryId, object] | None = None
+        """What is under way, and for whom; that of a step on the way to a wish is for nobody."""
+        self._ends: deque[Index] = deque(maxlen=LAG_TICKS)
+        """Where the log ended, tick by tick."""
+        self._steady: dict[NodeId, int] = {}
+        """For how many ticks in a row each learner has been close behind."""
+        self.answered: list[Answered] = []
+
+    def ask(self, wish: Wish, token: object) -> None:
+        """Queue a wish; ``answered`` gets its token."""
+        if self._core.role is not Role.LEADER:
+            self.answered.append(Answered(token, Objection.NOT_LEADER))
+        elif len(self._asked) >= MAX_ASKED:
+            self.answered.append(Answered(token, Objection.IN_FLIGHT))
+        else:
+            self._asked.append((wish, token))
+
+    def tick(self) -> None:
+        """Time passed: learners come closer, or fall behind."""
+        if self._core.role is not Role.LEADER:
+            self.drop()
+            return
+        goal = self._ends[0] if len(self._ends) == LAG_TICKS else self._core.log.last
+        followers = self._core.status().followers
+        self._steady = {
+            node: self._steady.get(node, 0) + 1 if followers[node].match >= goal else 0
+            for node in self._core.membership.learners
+            if node in followers
+        }
+        self._ends.append(self._core.log.last)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``step`` may have something to do."""
+        return bool(self._asked or self._rising())
+
+    def step(self, cluster_ms: int, now: Now) -> None:
+        """Propose what may be proposed: what was asked for, else the promotion of a learner that has caught up."""
+        while self._proposed is None and self._core.objection() is None:
+            if self._asked:
+                self._try(*self._asked[0], cluster_ms, now)
+            elif (rising := self._rising()) is not None:
+                self._propose(rising, None, cluster_ms, now)
+            else:
+                return
+
+    def applied(self, entry: EntryId, membership: Membership) -> None:
+        """An entry with a membership is applied."""
+        if self._proposed is not None and self._proposed[0] == entry:
+            token, self._proposed = self._proposed[1], None
+            if token is not None:
+                self.answered.append(Answered(token, membership))
+
+    def drop(self) -> None:
+        """Not leading any more."""
+        if self._proposed is not None and self._proposed[1] is not None:
+            self.answered.append(Answered(self._proposed[1], None))
+        self.answered += [Answered(token, Objection.NOT_LEADER) for _, token in self._asked]
+        self._proposed = None
+        self._asked.clear()
+        self._ends.clear()
+        self._steady.clear()
+
+    # --------------------------------------------------------------------------------------------------- one wish
+
+    def _try(self, wish: Wish, token: object, cluster_ms: int, now: Now) -> None:
+        step, last = self._next_step(wish)
+        objection = self._propose(step, token if last else None, cluster_ms, now)
+        if last or objection is not None:
+            self._asked.popleft()
+        if objection is Objection.NOTHING:
+            self.answered.append(Answered(token, self._core.membership))
+        elif objection is not None:
+            self.answered.append(Answered(token, objection))
+
+    def _next_step(self, wish: Wish) -> tuple[Change, bool]:
+        """The change that comes next, and whether the wish is fulfilled by it."""
+        if not isinstance(wish, Join):
+            return wish, True
+        known = self._core.membership.member(wish.member.node)
+        if known is not None and known.incarnation != wish.member.incarnation and self._is_silent(known.node):
+            return Remove(known.node), False
+        return AddLearner(wish.member), True
+
+    def _propose(self, change: Change, token: object, cluster_ms: int, now: Now) -> Objection | None:
+        made = changed(self._core.membership, change)
+        if isinstance(made, Objection):
+            return made
+        if isinstance(change, Promote) and self._steady.get(change.node, 0) < STEADY_TICKS:
+            return Objection.BEHIND
+        if isinstance(change, Promote | Remove) and not self._is_reachable(made):
+            return Objection.QUORUM
+        self._proposed = self._core.propose_membership(made, cluster_ms, now.wall_ms), token
+        return None
+
+    def _rising(self) -> Promote | None:
+        membership = self._core.membership
+        for member in membership.members:
+            if member.rises and not member.voter and self._steady.get(member.node, 0) >= STEADY_TICKS:
+                change = Promote(member.node)
+                made = changed(membership, change)
+                if isinstance(made, Membership) and self._is_reachable(made):
+                    return change
+        return None
+
+    def _is_silent(self, node: NodeId) -> bool:
+        follower = self._core.status().followers.get(node)
+        return follower is not None and not follower.active
+
+    def _is_reachable(self, membership: Membership) -> bool:
+        """Whether a majority of those who would count is heard from."""
+        followers = self._core.status().followers
+        heard = [self._core.node, *(node for node, each in followers.items() if each.active)]
+        return is_majority(heard, membership.voters)
