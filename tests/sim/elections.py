@@ -141,7 +141,7 @@ async def _hand_over(faults: Faults, leader: Node) -> None:
     world.rush_until_s = world.loop.now_s + 0.5
     await asyncio.sleep(random.uniform(0.05, 0.2))
     with contextlib.suppress(BrokenConnection, TimeoutError):
-        await asyncio.wait_for(life.ask(life.driver.hand_over, 0.0, 0.0), timeout=5)
+        await asyncio.wait_for(life.ask(life.driver.hand_over.run, 0.0, 0.0), timeout=5)
     mend()
 
 
