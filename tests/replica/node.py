@@ -8,6 +8,7 @@ from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.group import Place
+from durable_streams_cluster.replica.members import Result
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_entry, decode_proposals
@@ -32,7 +33,7 @@ def of_group(kv: KvView, now: Now, name: str, voters: tuple[str, ...]) -> Replic
     """A replica in a new life; of several, the first stands first."""
     place = Place(NodeId(name), Membership.of(*voters), next(_lives))
     settings = Settings(cache_bytes=min(Settings().cache_bytes, compaction.KEPT_LOG_BYTES))
-    return Replica(place, kv, now, random=lambda below: voters.index(name) * 3 % below, settings=settings)
+    return Replica(place, kv, now, random=lambda below: (int(name[1:]) - 1) * 3 % below, settings=settings)
 
 
 class Node:
@@ -52,6 +53,7 @@ class Node:
         self.steady_ms, self.wall_ms = steady_ms, 1_000_000
         self.synced = len(self.batches)
         self.answers: dict[object, Outcome] = {}
+        self.changes: dict[object, Result] = {}
         self.unsynced: list[tuple[int, int]] = []
         """Tickets whose sync has not ended, with how many writes it covers."""
         self.replica = of_group(self.kv, self.now, name, voters)
@@ -80,6 +82,9 @@ class Node:
         for token, outcome in effects.completions:
             assert token not in self.answers, "answered twice"
             self.answers[token] = outcome
+        for each in effects.changes:
+            assert each.token not in self.changes, "answered twice"
+            self.changes[each.token] = each.result
         if effects.must_sync:
             self.unsynced.append((effects.ticket, len(self.batches)))
 

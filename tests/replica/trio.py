@@ -5,6 +5,7 @@ from collections.abc import Callable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.exchange import PeerMessage
+from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams.commands import Command
@@ -24,7 +25,23 @@ class Trio:
         self.happened: list[tuple[str, object]] = []
 
     def _node(self, name: str, batches: list[WriteBatch] | None = None) -> Node:
-        return Node(batches, name=name, voters=NAMES)
+        return Node(batches, name=name, voters=NAMES if name in NAMES else ())
+
+    def join(self, name: str) -> None:
+        """An empty node starts; nobody knows it."""
+        self.nodes[name] = self._node(name)
+
+    def change(self, wish: Wish, at: str | None = None) -> Result:
+        """What becomes of a change of the membership, once nothing moves."""
+        token = self.ask(wish, at)
+        self.settle()
+        return self.nodes[at].changes[token] if at is not None else self.leader.changes[token]
+
+    def ask(self, wish: Wish, at: str | None = None) -> object:
+        """Ask for a change; its token."""
+        token = object()
+        (self.leader if at is None else self.nodes[at]).replica.group.change(wish, token)
+        return token
 
     def restart(self, name: str) -> None:
         """It is killed, and its power was cut: what was not synced is gone."""
@@ -52,7 +69,7 @@ class Trio:
     def _send(self, sender: str, effects: Effects) -> None:
         effects.outbox = [each for each in effects.outbox if self.passes(sender, each.to, each.message)]
         for to, _, payload in wire.pack(effects.outbox):
-            if not self.cut & {sender, to}:
+            if not self.cut & {sender, to} and to in self.nodes:
                 self.nodes[to].replica.deliver(NodeId(sender), wire.unpack(payload).messages)
 
     def settle(self) -> None:

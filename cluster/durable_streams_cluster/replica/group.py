@@ -380,7 +380,6 @@ class Group:
             effects.events.append(event)
             if isinstance(event, SteppedDown):
                 self.lead.drop()
-                self.members.drop()
                 self._sender.drop()
             elif isinstance(event, MembershipChanged):
                 self._count_members()
@@ -398,6 +397,8 @@ class Group:
             self._answer(effects, token, None)
         if ready.snapshot is None:
             self._apply(effects, ready.committed)
+        if not self.leads:
+            self.members.drop()  # Not before: its own removal may be what a leader has just applied.
         keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held)
         if keep_from is not None:
             self.log.compact(effects.batch, keep_from)
