@@ -41,6 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
+    "serving": ("*",),
     "cli": ("*",),
     "cli_up": ("*",),
     "cli_child": ("*",),

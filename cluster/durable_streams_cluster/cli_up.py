@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.errors import ConfigError, StorageError
 from durable_streams_cluster.local.children import Children
 from durable_streams_cluster.local.plan import LISTENERS, LOOPBACK, LocalNode, Plan, plan
 from durable_streams_cluster.local.screen import Screen
 from durable_streams_cluster.settings import ENV_PREFIX
-from durable_streams_cluster.storage.identity import members_of
+from durable_streams_cluster.storage.identity import IdentityFile
 
 EXIT_OK, EXIT_FAULT, EXIT_USAGE = 0, 1, 2
 
@@ -81,14 +81,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_data(asked: Plan) -> None:
-    """Refuse directories of a cluster of other members, all of them at once instead of each node in its log."""
-    names = tuple(sorted(node.name for node in asked.nodes))
-    for node in asked.nodes:
-        found = members_of(Path(node.data_dir))
-        if found is not None and found != names:
+    """Refuse to leave out members of the cluster that was begun there; more nodes than those join it."""
+    names = [node.name for node in asked.nodes]
+    for place in sorted(Path(asked.data_dir).glob("*/identity")):
+        try:
+            found = IdentityFile(place.parent).read()
+        except StorageError as error:
+            raise ConfigError(str(error)) from error
+        if found is not None and found.begun and found.node not in names:
             raise ConfigError(
-                f"{node.data_dir} is of a cluster of {len(found)} ({', '.join(found)}), and --nodes {len(names)} would "
-                f"be another one. Next step: --nodes {len(found)}, or another --data-dir"
+                f"{place.parent} is of a member of the cluster in {asked.data_dir}, and --nodes {len(names)} would "
+                "start without it. Next step: give --nodes as many as there are, or name another --data-dir"
             )
 
 

@@ -6,29 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
-from durable_streams_cluster import __version__
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
-from durable_streams_cluster.errors import DiskHangs, StorageError
-from durable_streams_cluster.gateway.app import GatewayApp
+from durable_streams_cluster.errors import ConfigError, CorruptData, DiskHangs, StorageError
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
 from durable_streams_cluster.observe.health import HealthApp
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Membership
-from durable_streams_cluster.replica.cluster_time import Now
-from durable_streams_cluster.replica.group import Place
-from durable_streams_cluster.replica.replica import Replica
-from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.jobs import Jobs
-from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
-from durable_streams_cluster.runtime.service import LocalStreams
+from durable_streams_cluster.raft import Member
+from durable_streams_cluster.replica.bootstrap import cluster_of
+from durable_streams_cluster.replica.replica import ONLY_GROUP
+from durable_streams_cluster.runtime.belonging import Belonging
+from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.settings import Address
-from durable_streams_cluster.storage.identity import cluster_id, know_oneself
-from durable_streams_cluster.storage.kv import Family, Kv
+from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
+from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.storage.space import measure
+from durable_streams_cluster.storage.stream_store import StreamStore
 
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -45,12 +42,17 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         DiskHangs: the store could not be closed: only ``os._exit`` ends the process now, RocksDB's threads hold it.
 
     """
-    kv: Kv
     if config.in_memory:
-        kv = MemoryKv()
+        node = Node(config, MemoryKv(), _volatile(config), None)
     else:
         config, kv = await asyncio.to_thread(_open, config)
-    node = Node(config, kv, _identity(config, kv))
+        file = IdentityFile(Path(config.data_dir))
+        try:
+            stored = await asyncio.to_thread(_identity, config, kv, file)
+        except BaseException:
+            kv.close()
+            raise
+        node = Node(config, kv, stored, file)
     try:
         # Of several nodes, the first ones wait for a majority: they can be stopped meanwhile.
         starting = asyncio.create_task(node.start(on_ready), name="start")
@@ -71,79 +73,91 @@ def _open(config: Config) -> tuple[Config, RocksKv]:
     return replace(config, limits=replace(limits, max_inflight_bytes=plan.inflight_bytes)), kv
 
 
-def _identity(config: Config, kv: Kv) -> Identity:
-    """Which replica this is; its directory says so, from its first start on."""
-    members = [member.node for member in config.initial_cluster] or [config.node]
-    draw = SystemRandom().getrandbits
-    if config.in_memory:
-        return Identity(cluster_id(members), config.node, draw(63))
-    used = any(True for _ in kv.scan(Family.LOG, b"", b"\xff"))
-    found = know_oneself(Path(config.data_dir), config.node, members, used=used, draw=draw)
-    return Identity(found.cluster, found.node, found.incarnation)
+def _volatile(config: Config) -> StoredIdentity:
+    """Of a node that forgets everything: nobody else is ever part of its cluster."""
+    record = (Member(config.node, SystemRandom().getrandbits(63) or 1),)
+    return StoredIdentity(config.node, record[0].incarnation, cluster_of(record), record, begun=True)
 
 
-UNREADY_TICKS = 60
-"""Three seconds. A node that knows no leader for so long is not ready."""
+def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
+    """Who the directory is, which its file and its store must agree on.
+
+    Raises:
+        ConfigError: it has streams of its own, and is to be one of several that begin together.
+        CorruptData: the file is missing or another directory's.
+
+    """
+    stored = file.open(config.node, SystemRandom().getrandbits)
+    found = kv.get(Family.LOG, keys.REPLICA)
+    if found is not None and int.from_bytes(found, "big") != stored.incarnation:
+        raise CorruptData(
+            f"{config.data_dir} holds the store of another data directory than its file 'identity' says, or the file "
+            "was lost. Nothing is served. Next step: restore the file; or empty the directory: then it joins anew"
+        )
+    if found is None and not stored.begun and any(True for _ in kv.scan(Family.LOG, b"", b"\xff")):
+        # From before there were such files: a node that is alone.
+        record = (Member(stored.node, stored.incarnation),)
+        stored = StoredIdentity(stored.node, stored.incarnation, cluster_of(record), record, begun=True)
+        file.write(stored)
+    names = [member.node for member in config.initial_cluster]
+    membership = StreamStore(kv, ONLY_GROUP).membership() or stored.first_membership
+    if len(names) > 1 and stored.begun and membership.nodes == (stored.node,):
+        raise ConfigError(
+            f"{config.data_dir} was used by a node that is alone, and --initial-cluster names {len(names)}. Next step: "
+            "start it without --initial-cluster, and the others with --join and the address of its peer listener; or "
+            "name an empty --data-dir"
+        )
+    batch = WriteBatch()
+    batch.put(Family.LOG, keys.REPLICA, stored.incarnation.to_bytes(8, "big"))
+    kv.write(batch)
+    kv.sync()
+    return stored
 
 
 class Node:
     """One node over an open store."""
 
-    def __init__(self, config: Config, kv: Kv, identity: Identity) -> None:
+    def __init__(self, config: Config, kv: Kv, stored: StoredIdentity, file: IdentityFile | None) -> None:
+        """``file`` keeps what ``stored`` becomes; None: it is forgotten, and the node stays alone."""
         self._config = config
-        clock = SystemClock()
+        self._kv = kv
+        self._stored = stored
+        self._file = file
+        self._clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
-        rng = SystemRandom()
-        others = {member.node: member.peer for member in config.initial_cluster if member.node != config.node}
-        place = Place(config.node, Membership.of(config.node, *others), rng.getrandbits(63), __version__)
-        replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
-        self._driver = Driver(replica, kv, clock, config.limits, self.metrics, lambda _: self._failed.set())
-        self._peers: Peers | None = None
-        if others:
-            driver = self._driver
-            handlers = Handlers(driver.deliver, driver.lost, driver.lost)
-            self._peers = Peers(identity, config.listen.peer, others, handlers, metrics=self.metrics, clock=clock)
-            driver.transport = self._peers
-        self.streams = LocalStreams(self._driver, config.limits, config.policies)
-        self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), self.metrics)
-        if config.public_url is not None:
-            self.app.public_url = config.public_url.rstrip("/").encode()
-        http, ops = config.listen.http, config.listen.ops
-        self._http = HttpServer(self.app, http.host, http.port, config.limits)
-        self.app.crowd.unsent_bytes = lambda: self._http.state.unsent_bytes
-        ready = {"leader": self._has_leader, "disk": self._has_room, "draining": self._not_draining}
-        health = HealthApp(ready, self.metrics)
+        self._belonging: Belonging | None = None
+        if file is not None:
+            self._belonging = Belonging(
+                stored, config.listen.peer, config.advertise, self._keep, metrics=self.metrics, clock=self._clock
+            )
+        self._ready = {"cluster": self._belongs, "draining": self._not_draining}
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
-        self._ops = HttpServer(health, ops.host, ops.port, few, name="ops")
-        self.metrics.inflight_bytes = lambda: self._driver.admission.inflight_bytes
-        self.metrics.wall_clock_doubted = lambda: int(self._driver.wall.doubted)
-        self.metrics.proposals_pending = lambda: self._driver.admission.waiting
-        if isinstance(kv, RocksKv):
-            self.metrics.store = lambda: {} if self._driver.failure is not None else kv.properties()
-        self.metrics.disk = self._driver.space.metrics
-        self.metrics.servers.update(http=self._http, ops=self._ops)
-        self._chores = Jobs(self._driver, self.streams, clock, self.metrics)
-        self._chores.end_live = self.app.live.end
-        self._jobs: asyncio.Task[None] | None = None
+        health = HealthApp(self._ready, self.metrics)
+        self._ops = HttpServer(health, config.listen.ops.host, config.listen.ops.port, few, name="ops")
+        self._serving: Serving | None = None
+        """Once it is known of which cluster this node is."""
         self._draining = False
 
     async def start(self, on_ready: Callable[[Addresses], None]) -> None:
-        """Alone: elect, and replay what the log holds; else find the others. Then listen."""
-        if self._peers is not None:
-            await self._ops.start()
-            await self._peers.start()
-            await self._driver.start()
-            await self._http.start()
-            await self._driver.is_served()
-        else:
-            await self._driver.start()
-            await self._http.start()
-            await self._ops.start()
-        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
-        self._jobs.add_done_callback(self._jobs_ended)
-        peer = Address(self._config.listen.peer.host, self._peers.port) if self._peers is not None else None
-        on_ready(_addresses(self._http, self._ops, peer))
+        """Find out of which cluster this node is, or begin one; then serve it."""
+        await self._ops.start()
+        peer: Address | None = None
+        if self._belonging is not None:
+            await self._belonging.start()
+            initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
+            self._stored = await self._belonging.be_born(initial, [str(each) for each in self._config.join])
+            peer = Address(self._config.listen.peer.host, self._belonging.peers.port)
+        serving = self._serving = Serving(
+            self._config, self._kv, self._stored, self._clock, self.metrics, lambda _: self._failed.set()
+        )
+        self._ready |= serving.checks
+        self.metrics.servers.update(http=serving.http, ops=self._ops)
+        if self._belonging is not None:
+            self._belonging.attach(serving.driver)
+        await serving.start()
+        http = Address(serving.http.host, serving.http.port)
+        on_ready(Addresses(http=http, peer=peer, ops=Address(self._ops.host, self._ops.port)))
 
     async def until(self, stopping: asyncio.Event, starting: asyncio.Task[None]) -> None:
         """Return when ``stopping`` is set; raise what made the node unable to start or to go on."""
@@ -153,9 +167,9 @@ class Node:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for each in waits:
             each.cancel()
-        if self._driver.failure is not None:
+        if self._serving is not None and self._serving.driver.failure is not None:
             starting.cancel()
-            raise self._driver.failure
+            raise self._serving.driver.failure
         if starting.done():
             starting.result()
         else:
@@ -169,39 +183,23 @@ class Node:
 
         """
         self._draining = True
-        await self._driver.hand_over.run()
-        self.app.drain()
-        if self._driver.failure is None:
-            await self._http.drain(self._config.limits.drain_timeout_s)
-            await self._driver.drain()
-        if self._jobs is not None:
-            self._jobs.cancel()
-        await self._http.stop()
+        if self._serving is not None:
+            await self._serving.drain()
         await self._ops.stop()
-        if self._peers is not None:
-            await self._peers.stop()
-        return await asyncio.to_thread(self._driver.close)
+        if self._belonging is not None:
+            await self._belonging.stop()
+        if self._serving is not None:
+            return await asyncio.to_thread(self._serving.driver.close)
+        await asyncio.to_thread(self._kv.close)
+        return True
 
-    def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
-        if not jobs.cancelled() and (error := jobs.exception()) is not None:
-            self._driver.fail(error)
+    async def _keep(self, stored: StoredIdentity) -> None:
+        assert self._file is not None
+        await asyncio.to_thread(self._file.write, stored)
 
-    def _has_leader(self) -> tuple[bool, str]:
-        if self._driver.failure is not None:
-            return False, "failed, and stopping"
-        group = self._driver.replica.group
-        # An election takes less, and waits for it are bounded: a probe in the midst of one moves no traffic.
-        led = group.can_read if group.alone else group.leaderless_ticks < UNREADY_TICKS
-        return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
-
-    def _has_room(self) -> tuple[bool, str]:
-        # Reads go on without room. But of several nodes, those that take everything should get the traffic.
-        space = self._driver.space
-        return not space.refusing, f"{space}{': appends are refused' if space.refusing else ''}"
+    def _belongs(self) -> tuple[bool, str]:
+        waits_for = self._belonging.waits_for if self._belonging is not None else ""
+        return not waits_for, waits_for or self._stored.cluster
 
     def _not_draining(self) -> tuple[bool, str]:
         return not self._draining, "draining" if self._draining else "serving"
-
-
-def _addresses(http: HttpServer, ops: HttpServer, peer: Address | None) -> Addresses:
-    return Addresses(http=Address(http.host, http.port), peer=peer, ops=Address(ops.host, ops.port))

@@ -1,7 +1,6 @@
 """``durable-streams cluster up`` as a process: what it refuses, what it says when nodes die, and that none stays."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -15,6 +14,9 @@ import httpx
 import pytest
 
 from durable_streams_client import cli as command
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.raft import Member
+from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
 from tests.cluster import LocalCluster, gone, kill, running_cluster, typed_to
 from tests.server import LOOPBACK, STOP_LIMIT
 
@@ -92,18 +94,18 @@ def test_ports_in_use_are_all_named_and_nothing_is_started(tmp_path: Path) -> No
 
 def identity(folder: Path, members: list[str]) -> None:
     folder.mkdir(parents=True)
-    document = {"cluster": "c-1", "node": members[0], "incarnation": 1, "members": members}
-    (folder / "identity").write_text(json.dumps(document))
+    record = tuple(Member(NodeId(name), number) for number, name in enumerate(members, 1))
+    IdentityFile(folder).write(StoredIdentity(record[0].node, 1, "c-1", record, begun=True))
 
 
-def test_a_directory_of_another_size_is_refused(tmp_path: Path) -> None:
-    cluster = LocalCluster(tmp_path, nodes=5)
-    identity(tmp_path / "data" / "n2", ["n1", "n2", "n3"])
+def test_a_member_is_not_left_out(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path, nodes=3)
+    identity(tmp_path / "data" / "n5", ["n5", "n2", "n3"])
     assert run(cluster) == (
         2,
         "",
-        f"durable-streams: error: {tmp_path}/data/n2 is of a cluster of 3 (n1, n2, n3), and --nodes 5 would be another "
-        "one. Next step: --nodes 3, or another --data-dir\n",
+        f"durable-streams: error: {tmp_path}/data/n5 is of a member of the cluster in {tmp_path}/data, and --nodes 3 "
+        "would start without it. Next step: give --nodes as many as there are, or name another --data-dir\n",
     )
 
 
@@ -112,7 +114,7 @@ def test_a_damaged_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "n1" / "identity").write_text("{")
     code, out, err = run(LocalCluster(tmp_path))
     assert (code, out) == (2, "")
-    assert "data/n1/identity cannot be used" in err
+    assert "data/n1/identity is damaged" in err
 
 
 # --- Running.

@@ -17,7 +17,6 @@ from durable_streams_cluster.runtime.greeting import (
 N1, N2, N3 = map(NodeId, ("n1", "n2", "n3"))
 OWN = Identity("c1", N1, 7)
 PEER = Identity("c1", N2, 2**64 - 1)
-KNOWN = (N2, N3)
 
 
 def anyone(_: Identity) -> None:
@@ -25,13 +24,23 @@ def anyone(_: Identity) -> None:
 
 
 def test_a_peer_is_taken_for_who_it_is() -> None:
-    assert judge_dialer(OWN, KNOWN, anyone, introduce(PEER, N1)) == PEER
+    assert judge_dialer(OWN, anyone, introduce(PEER, N1)) == PEER
     assert judge_listener(OWN, N2, anyone, introduce(PEER)) == PEER
+
+
+def test_a_member_that_is_not_known_here_may_be_one_elsewhere() -> None:
+    stranger = Identity("c1", NodeId("n9"), 9, "host:9")
+    assert judge_dialer(OWN, anyone, introduce(stranger, N1)) == stranger
+
+
+def test_nobody_is_believed_before_this_node_is_of_a_cluster() -> None:
+    with pytest.raises(Refused, match="this is a node of no cluster yet"):
+        judge_dialer(Identity("", N1, 7), anyone, introduce(PEER, N1))
 
 
 def test_what_the_library_adds_does_not_disturb() -> None:
     said = [("user-agent", "grpc-python"), ("x-bin", b"\0"), *introduce(PEER, N1)]
-    assert judge_dialer(OWN, KNOWN, anyone, said) == PEER
+    assert judge_dialer(OWN, anyone, said) == PEER
     assert introduces_itself(said)
     assert not introduces_itself(said[:2])
 
@@ -43,7 +52,7 @@ def test_what_the_library_adds_does_not_disturb() -> None:
         (Identity("c1", N2, 1), N3, Reason.TARGET),
         (Identity("c1", N2, 1), None, Reason.TARGET),
         (Identity("c1", N1, 7), N1, Reason.ITSELF),
-        (Identity("c1", NodeId("n4"), 1), N1, Reason.UNKNOWN),
+        (Identity("c1", N2, 1, "no address"), N1, Reason.MALFORMED),
         (Identity("c1", N2, -1), N1, Reason.MALFORMED),
         (Identity("c1", NodeId("n\n2"), 1), N1, Reason.MALFORMED),
         (Identity("c1" * 33, N2, 1), N1, Reason.MALFORMED),
@@ -52,7 +61,7 @@ def test_what_the_library_adds_does_not_disturb() -> None:
 )
 def test_who_is_refused(who: Identity, target: NodeId | None, reason: Reason) -> None:
     with pytest.raises(Refused, match=f"^{reason.value}: ") as refusal:
-        judge_dialer(OWN, KNOWN, anyone, introduce(who, target))
+        judge_dialer(OWN, anyone, introduce(who, target))
     assert refusal.value.reason is reason
 
 
@@ -72,9 +81,9 @@ def test_whose_answer_is_refused(who: Identity, reason: Reason) -> None:
 
 def test_nobody_is_asked_about_a_stranger() -> None:
     asked: list[Identity] = []
-    for who, target in ((Identity("c2", N2, 1), N1), (PEER, N3), (Identity("c1", NodeId("n4"), 1), N1)):
+    for who, target in ((Identity("c2", N2, 1), N1), (PEER, N3)):
         with pytest.raises(Refused):
-            judge_dialer(OWN, KNOWN, asked.append, introduce(who, target))
+            judge_dialer(OWN, asked.append, introduce(who, target))
     assert asked == []
 
 

@@ -276,10 +276,10 @@ def test_a_handler_that_fails_does_not_end_the_dialing(caplog: pytest.LogCapture
                 raise RuntimeError("not yet")
             return None
 
-        one, two = Node("n1", "n2", accept=accept), Node("n2")
+        one, two = Node("n1", "n2", accept=accept), Node("n2", accept=lambda _: "not you")
         async with started(two), started(one):
             one.peers.readdress(two.id, Address("localhost", two.peers.port))
-            await one.until(lambda: one.error("n2").startswith("FAILED_PRECONDITION: unknown"))
+            await one.until(lambda: one.error("n2").startswith("FAILED_PRECONDITION: incarnation: not you"))
         one, two = Node("n1", "n2", accept=accept), Node("n2", "n1")
         async with started(two), started(one):
             one.dials(two)

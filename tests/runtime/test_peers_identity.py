@@ -17,7 +17,6 @@ from tests.runtime.peering import Node, connected, run, started
 STRANGERS = {
     "cluster": Identity("c2", NodeId("n2"), 1),
     "itself": Identity("c1", NodeId("n1"), 1),
-    "unknown": Identity("c1", NodeId("n9"), 1),
     "malformed": Identity("c1", NodeId("n2"), -1),
     "incarnation": Identity("c1", NodeId("n2"), 2),
 }
@@ -50,10 +49,9 @@ def test_strangers_get_no_word_in(reason: str) -> None:
     [
         (Node("n2", "n1", cluster="c2"), "FAILED_PRECONDITION: cluster: this is a node of cluster c2"),
         (Node("n3", "n1"), "FAILED_PRECONDITION: target: this is n3"),
-        (Node("n2", "n3"), "FAILED_PRECONDITION: unknown: no node of this cluster is named n1"),
         (Node("n2", "n1", accept=lambda who: "it was wiped"), "FAILED_PRECONDITION: incarnation: it was wiped"),
     ],
-    ids=["cluster", "target", "unknown", "incarnation"],
+    ids=["cluster", "target", "incarnation"],
 )
 def test_a_dialer_that_is_refused_says_so_once_and_tries_on(
     other: Node, said: str, caplog: pytest.LogCaptureFixture

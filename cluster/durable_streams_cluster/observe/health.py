@@ -32,7 +32,7 @@ class HealthApp:
     """Answers probes and scrapes. ``ready`` are the checks of ``/readyz`` by name, ``live`` those of ``/livez``."""
 
     def __init__(self, ready: Mapping[str, Check], metrics: Metrics, live: Mapping[str, Check] | None = None) -> None:
-        self._checks = {"/readyz": dict(ready), "/livez": dict(live or {})}
+        self._checks = {"/readyz": ready, "/livez": live or {}}
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -139,6 +139,11 @@ class Group:
         return self.core.alone
 
     @property
+    def by_itself(self) -> bool:
+        """Whether there is no other member: nothing is told to anybody."""
+        return self.core.membership.nodes == (self.place.node,)
+
+    @property
     def pending(self) -> int:
         """Writes and reads that wait here."""
         return len(self._own) + len(self._barriers)
@@ -249,7 +254,7 @@ class Group:
         return self._barriers.visible(self._visible)
 
     def _count_members(self) -> None:
-        self._applier.hashes.alone = len(self.core.membership.members) == 1
+        self._applier.hashes.alone = self.by_itself
 
     # --------------------------------------------------------------------------------------------------------- turn
 

@@ -118,12 +118,9 @@ class Driver:
     async def start(self) -> None:
         """Begin: alone, elect oneself and apply what the log holds, and return when all can be served."""
         self.look()  # comes before the first sync, and so before anything is served
+        self._tick()
         if self.replica.group.alone:
-            self.replica.tick()
-            self._turns.soon()
             await self._led
-        else:
-            self._tick()
 
     async def is_served(self) -> None:
         """Return when there is a leader, and this node shows what was committed before."""
@@ -141,7 +138,8 @@ class Driver:
             return
         self._loop.call_later(TICK_S, self._tick)
         self.replica.tick()
-        self._go_on()
+        if not (self.replica.group.by_itself and self._led.done()):
+            self._go_on()
 
     def deliver(self, sender: NodeId, incarnation: int, payload: bytes) -> None:
         """A payload came from another node; one that cannot be read is dropped, and what it held is sent again.

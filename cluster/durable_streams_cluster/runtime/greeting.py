@@ -5,16 +5,17 @@ are reused (a pod's, within seconds), names are configured twice, disks are wipe
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 import msgspec
 
 from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.settings import parse_address
 
 Metadata = tuple[tuple[str, str], ...]
 
-CLUSTER, NODE, INCARNATION, TARGET = "ds-cluster", "ds-node", "ds-incarnation", "ds-target"
+CLUSTER, NODE, INCARNATION, TARGET, ADDRESS = "ds-cluster", "ds-node", "ds-incarnation", "ds-target", "ds-address"
 # What strangers say gets into logs: names are short and printable.
 _CLUSTER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -27,6 +28,8 @@ class Identity(msgspec.Struct, frozen=True):
     cluster_id: str
     node: NodeId
     incarnation: int
+    address: str = ""
+    """Where its peer listener is, as it says: ``HOST:PORT``. Empty: it does not say."""
 
 
 Accept = Callable[[Identity], str | None]
@@ -40,7 +43,6 @@ class Reason(Enum):
     CLUSTER = "cluster"
     TARGET = "target"
     ITSELF = "itself"
-    UNKNOWN = "unknown"
     INCARNATION = "incarnation"
 
 
@@ -68,24 +70,24 @@ class FirstIncarnation:
 
 def introduce(identity: Identity, target: NodeId | None = None) -> Metadata:
     """Write metadata: who this is and, of a dialer, whom it means to reach."""
-    said = (CLUSTER, identity.cluster_id), (NODE, identity.node), (INCARNATION, str(identity.incarnation))
+    said: Metadata = (CLUSTER, identity.cluster_id), (NODE, identity.node), (INCARNATION, str(identity.incarnation))
+    if identity.address:
+        said = (*said, (ADDRESS, identity.address))
     return said if target is None else (*said, (TARGET, target))
 
 
-def judge_dialer(
-    own: Identity, known: Collection[NodeId], accept: Accept, said: Iterable[tuple[str, object]]
-) -> Identity:
-    """Return who dials us. Raises Refused."""
+def judge_dialer(own: Identity, accept: Accept, said: Iterable[tuple[str, object]]) -> Identity:
+    """Return who dials us; perhaps a member that this node has not heard of yet. Raises Refused."""
     fields = _fields(said)
     peer = _identity(fields)
+    if not own.cluster_id:
+        raise Refused(Reason.CLUSTER, "this is a node of no cluster yet")
     if peer.cluster_id != own.cluster_id:
         raise Refused(Reason.CLUSTER, f"this is a node of cluster {own.cluster_id}")
     if fields.get(TARGET) != own.node:
         raise Refused(Reason.TARGET, f"this is {own.node}")
     if peer.node == own.node:
         raise Refused(Reason.ITSELF, f"{own.node} is the name of this node")
-    if peer.node not in known:
-        raise Refused(Reason.UNKNOWN, f"no node of this cluster is named {peer.node}")
     return _accepted(peer, accept)
 
 
@@ -110,9 +112,23 @@ def _fields(said: Iterable[tuple[str, object]]) -> dict[str, str]:
 
 def _identity(fields: dict[str, str]) -> Identity:
     cluster_id, node, incarnation = (fields.get(key, "") for key in (CLUSTER, NODE, INCARNATION))
-    if not (_CLUSTER_ID.fullmatch(cluster_id) and _NODE.fullmatch(node) and _NUMBER.fullmatch(incarnation)):
+    if not (is_cluster(cluster_id) and is_node(node) and _NUMBER.fullmatch(incarnation)):
         raise Refused(Reason.MALFORMED, "the metadata names no replica")
-    return Identity(cluster_id, NodeId(node), int(incarnation))
+    address = fields.get(ADDRESS, "")
+    try:
+        return Identity(cluster_id, NodeId(node), int(incarnation), str(parse_address(address)) if address else "")
+    except ValueError as error:
+        raise Refused(Reason.MALFORMED, "the metadata names no address") from error
+
+
+def is_cluster(name: str) -> bool:
+    """Whether a cluster can have this name."""
+    return _CLUSTER_ID.fullmatch(name) is not None
+
+
+def is_node(name: str) -> bool:
+    """Whether a node can have this name."""
+    return _NODE.fullmatch(name) is not None
 
 
 def _accepted(peer: Identity, accept: Accept) -> Identity:

@@ -148,7 +148,7 @@ class Dialer:
         """Dial once, and write until the stream ends; returns why it ended."""
         self._refused = False
         try:
-            await _knock(self._address, self._shared.limits.greeting_timeout_s)
+            await knock(self._address, self._shared.limits.greeting_timeout_s)
         except (OSError, UnicodeError) as error:
             return f"{grpc.StatusCode.UNAVAILABLE.name}: {str(error) or 'no connection in time'}"
         channel = grpc.aio.insecure_channel(str(self._address), options=dialing(self._shared.limits))
@@ -241,7 +241,7 @@ class Dialer:
             log.warning("peer %s (%s) at %s: %s", self.peer, self.lane.value, self._address, why)
 
 
-async def _knock(address: Address, timeout_s: float) -> None:
+async def knock(address: Address, timeout_s: float) -> None:
     """See whether anybody listens. Raises OSError.
 
     gRPC would find out by itself, but leaks 600 bytes with every call that fails, metadata above all (measured with

@@ -13,7 +13,7 @@ rely on:
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -21,11 +21,14 @@ from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MAX_PEERS, PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics, PeerFigures
+from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.runtime.greeting import Accept, FirstIncarnation, Identity
 from durable_streams_cluster.runtime.grpc_dialer import Backoff, Dialer, Dialing
-from durable_streams_cluster.runtime.grpc_listener import Listener, OnPayload
+from durable_streams_cluster.runtime.grpc_listener import Listener, OnPayload, Questions
+from durable_streams_cluster.runtime.introductions import Asked
 from durable_streams_cluster.runtime.outbox import Kind, Lane
-from durable_streams_cluster.settings import Address
+from durable_streams_cluster.settings import Address, parse_address
+from durable_streams_proto.v1.peer_pb2 import ChangeReply
 
 __all__ = [
     "Accept",
@@ -56,6 +59,22 @@ def _ignore(_: NodeId) -> None:
     """Of no interest."""
 
 
+def _ignore_move(_: NodeId, __: str) -> None:
+    """Of no interest."""
+
+
+class NoQuestions:
+    """For a transport alone: nobody is answered."""
+
+    def introduced(self, said: Said) -> Said:
+        """See ``grpc_listener.Questions``."""
+        raise ValueError("nobody answers here")
+
+    async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
+        """See ``grpc_listener.Questions``."""
+        return ChangeReply(result=ChangeReply.NO_LEADER, text="nobody answers here")
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """What a node does about its peers. All are called on the loop, and must neither wait nor raise."""
@@ -68,6 +87,9 @@ class Handlers:
     """A stream to this peer is open: what ``send`` refused may be sent now."""
     accept: Accept = field(default_factory=FirstIncarnation)
     """Whether an incarnation is the right one, asked of those who dial and of those who answer."""
+    on_moved: Callable[[NodeId, str], None] = _ignore_move
+    """A peer says that it listens elsewhere than where it was dialed, or was never dialed."""
+    questions: Questions = field(default_factory=NoQuestions)
 
 
 class Peers:
@@ -98,18 +120,19 @@ class Peers:
         limits: PeerLimits | None = None,
     ) -> None:
         assert identity.node not in addresses, "a node is no peer of itself"
-        assert len(addresses) <= MAX_PEERS
         limits, backoff = limits or PeerLimits(), backoff or Backoff()
         self._addresses = dict(addresses)
         self._handlers = handlers
         self._reports: dict[NodeId, asyncio.Handle] = {}
         self._stopped = False
-        known, accept = self._addresses.keys(), handlers.accept
-        self._listener = Listener(identity, listen, known, accept, handlers.on_payload, limits)
-        shared = Dialing(identity, accept, limits, clock, backoff, self._lost, self._connected)
-        self._dialers = {
-            (node, lane): Dialer(node, lane, address, shared) for node, address in addresses.items() for lane in Lane
-        }
+        self._listener = Listener(identity, listen, handlers.accept, handlers.on_payload, handlers.questions, limits)
+        self._listener.on_greeted = self._greeted
+        self._dialing = Dialing(identity, handlers.accept, limits, clock, backoff, self._lost, self._connected)
+        self._dialers: dict[tuple[NodeId, Lane], Dialer] = {}
+        self._running = False
+        self._ending: set[asyncio.Task[None]] = set()
+        """Dialers of former peers."""
+        self._set(self._addresses)
         metrics.peers = self._figures
         metrics.peer_rejected = self._listener.rejected
         metrics.peer_received_bytes = self._listener.received_bytes
@@ -122,13 +145,57 @@ class Peers:
     async def start(self) -> None:
         """Listen and dial. Raises ConfigError when the address cannot be had."""
         await self._listener.start()
-        for dialer in self._dialers.values():
-            dialer.start()
+        self._running = True
+        if self._dialing.identity.cluster_id:
+            for dialer in self._dialers.values():
+                dialer.start()
+
+    def belong(self, identity: Identity, addresses: Mapping[NodeId, Address]) -> None:
+        """This node is of a cluster now, whose other members are at these addresses: dial them, and let them in."""
+        self._listener.identity = identity
+        self._dialing = replace(self._dialing, identity=identity)
+        self.set_members(addresses)
+
+    def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
+        """Dial these from now on, and no others; who is not to be believed any more is not heard any more."""
+        assert self._dialing.identity.node not in addresses, "a node is no peer of itself"
+        assert len(addresses) <= MAX_PEERS
+        self._set(dict(addresses))
+        self._listener.judge_again()
+
+    def _set(self, addresses: dict[NodeId, Address]) -> None:
+        for node in [node for node in self._addresses if node not in addresses]:
+            for lane in Lane:
+                task = asyncio.get_running_loop().create_task(self._dialers.pop((node, lane)).stop())
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+        before, self._addresses = self._addresses, addresses
+        for node, address in addresses.items():
+            if node in before and (node, Lane.RAFT) in self._dialers:
+                self._addresses[node] = before[node]
+                self.readdress(node, address)
+                continue
+            for lane in Lane:
+                dialer = self._dialers[node, lane] = Dialer(node, lane, address, self._dialing)
+                if self._running and self._dialing.identity.cluster_id:
+                    dialer.start()
+
+    def _greeted(self, peer: Identity) -> None:
+        """A member that this node has not heard of gets its answers, too; one that moved is found."""
+        address = parse_address(peer.address)
+        if self._stopped or self._addresses.get(peer.node) == address:
+            return
+        if peer.node in self._addresses:
+            self.readdress(peer.node, address)
+        elif len(self._addresses) < MAX_PEERS:
+            self._set(self._addresses | {peer.node: address})
+        self._handlers.on_moved(peer.node, peer.address)
 
     async def stop(self) -> None:
         """End all streams, release the port. No callback is called from now on."""
         self._stopped = True
-        await asyncio.gather(self._listener.stop(), *(dialer.stop() for dialer in self._dialers.values()))
+        ending = [*self._ending, *(dialer.stop() for dialer in self._dialers.values())]
+        await asyncio.gather(self._listener.stop(), *ending)
         for report in self._reports.values():
             report.cancel()
         self._reports.clear()
@@ -137,15 +204,15 @@ class Peers:
         """Queue a payload; returns at once.
 
         Returns:
-            Whether it was taken. False: no stream is open, or the queue is full (then ``on_lost`` follows, once until
-            it has drained).
+            Whether it was taken. False: there is no such peer, no stream is open, or the queue is full (then
+            ``on_lost`` follows, once until it has drained).
 
         Raises:
             ValueError: The payload is larger than ``PeerLimits`` lets one of its kind be.
-            KeyError: There is no such peer.
 
         """
-        return self._dialers[to, kind.lane].send(payload, kind)
+        dialer = self._dialers.get((to, kind.lane))
+        return dialer is not None and dialer.send(payload, kind)
 
     def readdress(self, node: NodeId, address: Address) -> None:
         """Dial ``node`` elsewhere from now on. Raises KeyError when there is no such peer."""

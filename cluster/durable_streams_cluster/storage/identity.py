@@ -19,7 +19,7 @@ from durable_streams_cluster.storage.data_dir import write_file
 _COMMENT: Final = "Who this directory is in its cluster. Change nothing here by hand."
 
 
-class Identity(msgspec.Struct, frozen=True):
+class StoredIdentity(msgspec.Struct, frozen=True):
     """What the file holds."""
 
     node: NodeId
@@ -43,7 +43,7 @@ class IdentityFile:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "identity"
 
-    def read(self) -> Identity | None:
+    def read(self) -> StoredIdentity | None:
         """What it says; None when the directory is new.
 
         Raises:
@@ -58,13 +58,13 @@ class IdentityFile:
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error}") from error
         try:
-            return msgspec.json.decode(content, type=Identity)
+            return msgspec.json.decode(content, type=StoredIdentity)
         except msgspec.DecodeError as error:
             raise CorruptData(
                 f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it"
             ) from error
 
-    def write(self, identity: Identity) -> None:
+    def write(self, identity: StoredIdentity) -> None:
         """Put it there, durably; raises StorageError."""
         document = msgspec.to_builtins(identity) | {"comment": _COMMENT}
         try:
@@ -72,7 +72,7 @@ class IdentityFile:
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error}") from error
 
-    def open(self, node: NodeId, draw: Callable[[int], int]) -> Identity:
+    def open(self, node: NodeId, draw: Callable[[int], int]) -> StoredIdentity:
         """Who this directory is; a new one draws its number (``draw``: so many random bits) before anything else.
 
         Raises:
@@ -82,7 +82,7 @@ class IdentityFile:
         """
         found = self.read()
         if found is None:
-            found = Identity(node, draw(63) or 1)
+            found = StoredIdentity(node, draw(63) or 1)
             self.write(found)
         if found.node != node:
             raise ConfigError(f"{self._path.parent} is of node {found.node}, and this node is {node} (--node)")

@@ -7,6 +7,7 @@ key                                   value
 ====================================  =====================================================================
 ``E`` group:u32 index:u64             Raft entry: header and commands (``codecs.encode_entry``)
 ``H`` group:u32                       hard state: term, vote (``codecs.encode_hard_state``)
+``N``                                 incarnation:u64; whose store this is (``identity``)
 ====================================  =====================================================================
 
 Family DATA:
@@ -37,6 +38,8 @@ from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.streams.meta import StreamRef
 
 SLOTS = 16384
+
+REPLICA = b"N"
 
 _ENTRY = Struct(">cIQ")
 _GROUP = Struct(">cI")

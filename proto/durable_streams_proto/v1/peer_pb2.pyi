@@ -6,14 +6,15 @@ connections, so that a snapshot never stands in front of a heartbeat.
 
 Who is speaking is said once, in metadata: the dialer's in the request's, the listener's in the initial metadata,
 which leaves when the stream is accepted. Keys (ASCII): "ds-cluster", "ds-node", "ds-incarnation" name the one who
-speaks, "ds-target" (only the dialer's) the node it means to reach. A stream that is not accepted ends with
-FAILED_PRECONDITION; its details begin with one word for the reason.
+speaks, "ds-address" where its own listener is, "ds-target" (only the dialer's) the node it means to reach. A stream
+that is not accepted ends with FAILED_PRECONDITION; its details begin with one word for the reason.
 """
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -65,3 +66,205 @@ class Acknowledgement(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
+
+@_typing.final
+class Member(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    VOTER_FIELD_NUMBER: _builtins.int
+    RISES_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    incarnation: _builtins.int
+    """Of its data directory."""
+    address: _builtins.str
+    """HOST:PORT of its peer listener."""
+    voter: _builtins.bool
+    rises: _builtins.bool
+    """A learner that becomes a voter once it has caught up."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        address: _builtins.str = ...,
+        voter: _builtins.bool = ...,
+        rises: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "node", b"node", "rises", b"rises", "voter", b"voter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class Introduction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    INITIAL_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    incarnation: _builtins.int
+    cluster: _builtins.str
+    """Empty: it belongs to none."""
+    begun: _builtins.bool
+    """It knows that all of those have this record, and takes part."""
+    @_builtins.property
+    def record(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """The cluster's first members, of one that is among them and has put them on record."""
+
+    @_builtins.property
+    def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """Names and addresses of the first members that it was given."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        cluster: _builtins.str = ...,
+        record: _abc.Iterable[Global___Member] | None = ...,
+        begun: _builtins.bool = ...,
+        initial: _abc.Iterable[Global___Member] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "cluster", b"cluster", "incarnation", b"incarnation", "initial", b"initial", "node", b"node", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Introduction: _TypeAlias = Introduction  # noqa: Y015
+
+@_typing.final
+class Readdress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    address: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Readdress: _TypeAlias = Readdress  # noqa: Y015
+
+@_typing.final
+class ChangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    HANDED_ON_FIELD_NUMBER: _builtins.int
+    JOIN_FIELD_NUMBER: _builtins.int
+    ADD_FIELD_NUMBER: _builtins.int
+    PROMOTE_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    READDRESS_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """Empty: of one that is to be part of it, whatever its name."""
+    handed_on: _builtins.bool
+    """It was handed on, and is not handed on again."""
+    promote: _builtins.str
+    remove: _builtins.str
+    transfer: _builtins.str
+    """Lead; empty: whoever has most."""
+    @_builtins.property
+    def join(self) -> Global___Member: ...
+    @_builtins.property
+    def add(self) -> Global___Member: ...
+    @_builtins.property
+    def readdress(self) -> Global___Readdress: ...
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        handed_on: _builtins.bool = ...,
+        join: Global___Member | None = ...,
+        add: Global___Member | None = ...,
+        promote: _builtins.str = ...,
+        remove: _builtins.str = ...,
+        readdress: Global___Readdress | None = ...,
+        transfer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "join", b"join", "promote", b"promote", "readdress", b"readdress", "remove", b"remove", "transfer", b"transfer", "wish", b"wish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "cluster", b"cluster", "handed_on", b"handed_on", "join", b"join", "promote", b"promote", "readdress", b"readdress", "remove", b"remove", "transfer", b"transfer", "wish", b"wish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["join", "add", "promote", "remove", "readdress", "transfer"]  # noqa: Y015
+    _WhichOneofArgType_wish: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_wish) -> _WhichOneofReturnType_wish | None: ...
+
+Global___ChangeRequest: _TypeAlias = ChangeRequest  # noqa: Y015
+
+@_typing.final
+class ChangeReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Result:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ChangeReply._Result.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        RESULT_UNSPECIFIED: ChangeReply._Result.ValueType  # 0
+        DONE: ChangeReply._Result.ValueType  # 1
+        REFUSED: ChangeReply._Result.ValueType  # 2
+        """It was not done, for the reason in text."""
+        NO_LEADER: ChangeReply._Result.ValueType  # 3
+        """No leader is known, or not in time: nothing was done by this node."""
+        UNKNOWN: ChangeReply._Result.ValueType  # 4
+        """The leader lost its lead, or did not answer in time."""
+
+    class Result(_Result, metaclass=_ResultEnumTypeWrapper): ...
+    RESULT_UNSPECIFIED: ChangeReply.Result.ValueType  # 0
+    DONE: ChangeReply.Result.ValueType  # 1
+    REFUSED: ChangeReply.Result.ValueType  # 2
+    """It was not done, for the reason in text."""
+    NO_LEADER: ChangeReply.Result.ValueType  # 3
+    """No leader is known, or not in time: nothing was done by this node."""
+    UNKNOWN: ChangeReply.Result.ValueType  # 4
+    """The leader lost its lead, or did not answer in time."""
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    result: Global___ChangeReply.Result.ValueType
+    text: _builtins.str
+    cluster: _builtins.str
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """As far as the one that answers knows; in force, and committed when done."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___ChangeReply.Result.ValueType = ...,
+        text: _builtins.str = ...,
+        cluster: _builtins.str = ...,
+        members: _abc.Iterable[Global___Member] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "members", b"members", "result", b"result", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeReply: _TypeAlias = ChangeReply  # noqa: Y015

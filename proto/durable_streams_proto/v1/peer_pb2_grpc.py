@@ -44,6 +44,16 @@ class PeersStub(object):
                 request_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.Envelope.SerializeToString,
                 response_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.Acknowledgement.FromString,
                 _registered_method=True)
+        self.Introduce = channel.unary_unary(
+                '/durable_streams.v1.Peers/Introduce',
+                request_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.SerializeToString,
+                response_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.FromString,
+                _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/durable_streams.v1.Peers/Change',
+                request_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.SerializeToString,
+                response_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.FromString,
+                _registered_method=True)
 
 
 class PeersServicer(object):
@@ -63,6 +73,20 @@ class PeersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Introduce(self, request, context):
+        """Who are you? Asked, and answered, by nodes that are not of one cluster yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Change(self, request, context):
+        """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_PeersServicer_to_server(servicer, server):
                     servicer.Bulk,
                     request_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.Envelope.FromString,
                     response_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.Acknowledgement.SerializeToString,
+            ),
+            'Introduce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Introduce,
+                    request_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.FromString,
+                    response_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.FromString,
+                    response_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class Peers(object):
             '/durable_streams.v1.Peers/Bulk',
             durable__streams__proto_dot_v1_dot_peer__pb2.Envelope.SerializeToString,
             durable__streams__proto_dot_v1_dot_peer__pb2.Acknowledgement.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Introduce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/durable_streams.v1.Peers/Introduce',
+            durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.SerializeToString,
+            durable__streams__proto_dot_v1_dot_peer__pb2.Introduction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/durable_streams.v1.Peers/Change',
+            durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.SerializeToString,
+            durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,8 +6,8 @@ connections, so that a snapshot never stands in front of a heartbeat.
 
 Who is speaking is said once, in metadata: the dialer's in the request's, the listener's in the initial metadata,
 which leaves when the stream is accepted. Keys (ASCII): "ds-cluster", "ds-node", "ds-incarnation" name the one who
-speaks, "ds-target" (only the dialer's) the node it means to reach. A stream that is not accepted ends with
-FAILED_PRECONDITION; its details begin with one word for the reason.
+speaks, "ds-address" where its own listener is, "ds-target" (only the dialer's) the node it means to reach. A stream
+that is not accepted ends with FAILED_PRECONDITION; its details begin with one word for the reason.
 """
 
 from collections import abc as _abc
@@ -42,6 +42,10 @@ class PeersStub:
     """Messages of Raft and what else is small and urgent."""
     Bulk: _grpc.StreamStreamMultiCallable[_peer_pb2.Envelope, _peer_pb2.Acknowledgement]
     """Snapshots and large entries."""
+    Introduce: _grpc.UnaryUnaryMultiCallable[_peer_pb2.Introduction, _peer_pb2.Introduction]
+    """Who are you? Asked, and answered, by nodes that are not of one cluster yet."""
+    Change: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ChangeRequest, _peer_pb2.ChangeReply]
+    """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
 
 @_typing.type_check_only
 class PeersAsyncStub(PeersStub):
@@ -50,6 +54,10 @@ class PeersAsyncStub(PeersStub):
     """Messages of Raft and what else is small and urgent."""
     Bulk: _aio.StreamStreamMultiCallable[_peer_pb2.Envelope, _peer_pb2.Acknowledgement]  # type: ignore[assignment]
     """Snapshots and large entries."""
+    Introduce: _aio.UnaryUnaryMultiCallable[_peer_pb2.Introduction, _peer_pb2.Introduction]  # type: ignore[assignment]
+    """Who are you? Asked, and answered, by nodes that are not of one cluster yet."""
+    Change: _aio.UnaryUnaryMultiCallable[_peer_pb2.ChangeRequest, _peer_pb2.ChangeReply]  # type: ignore[assignment]
+    """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
 
 class PeersServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -67,5 +75,21 @@ class PeersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_peer_pb2.Acknowledgement], _abc.AsyncIterator[_peer_pb2.Acknowledgement]]:
         """Snapshots and large entries."""
+
+    @_abc_1.abstractmethod
+    def Introduce(
+        self,
+        request: _peer_pb2.Introduction,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.Introduction, _abc.Awaitable[_peer_pb2.Introduction]]:
+        """Who are you? Asked, and answered, by nodes that are not of one cluster yet."""
+
+    @_abc_1.abstractmethod
+    def Change(
+        self,
+        request: _peer_pb2.ChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ChangeReply, _abc.Awaitable[_peer_pb2.ChangeReply]]:
+        """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
 
 def add_PeersServicer_to_server(servicer: PeersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

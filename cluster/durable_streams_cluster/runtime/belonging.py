@@ -1,0 +1,197 @@
+"""This node among others: who it is, who they are, and how that changes while it runs."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.limits import PeerLimits
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.raft import Membership, MembershipChanged, Objection, Readdress
+from durable_streams_cluster.replica.bootstrap import Said
+from durable_streams_cluster.replica.members import Result, Wish
+from durable_streams_cluster.runtime.grpc_asking import Contacts
+from durable_streams_cluster.runtime.birth import Birth
+from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_to_wire
+from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
+from durable_streams_cluster.settings import Address, parse_address
+from durable_streams_cluster.storage.identity import StoredIdentity
+from durable_streams_proto.v1.peer_pb2 import ChangeReply
+
+log = logging.getLogger(__name__)
+
+CHANGE_S = 15.0
+"""Whoever asks for a change is answered by then."""
+
+
+class Belonging:
+    """The peer listener and what is asked there, from before this node is of a cluster until it ends."""
+
+    def __init__(
+        self,
+        stored: StoredIdentity,
+        listen: Address,
+        advertise: str,
+        keep: Callable[[StoredIdentity], Awaitable[None]],
+        *,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        limits = PeerLimits()
+        self._advertise = advertise
+        self._stored = stored
+        self._keep = keep
+        self._contacts = Contacts(limits)
+        self._birth: Birth | None = None
+        self._driver: Driver | None = None
+        self._moved_to: Mapping[NodeId, str] = {}
+        """Addresses that this node was given, of members that were on record with others."""
+        handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
+        nobody = Identity("", stored.node, stored.incarnation)
+        self.peers = Peers(nobody, listen, {}, handlers, metrics=metrics, clock=clock, limits=limits)
+
+    async def start(self) -> None:
+        """Listen; raises ConfigError when the address cannot be had."""
+        await self.peers.start()
+        address = str(Address(self._advertise, self.peers.port))
+        self._birth = Birth(self._stored, address, self._keep, self._contacts)
+
+    async def be_born(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> StoredIdentity:
+        """Return when this node is of a cluster. ``initial`` and ``join`` are what it was told."""
+        assert self._birth is not None
+        await self._birth.run(initial, join)
+        self._stored = self._birth.stored
+        on_record = {each.node: each.address for each in self._stored.record}
+        self._moved_to = {
+            node: address for node, address in initial.items() if node in on_record and on_record[node] != address
+        }
+        return self._stored
+
+    @property
+    def waits_for(self) -> str:
+        """Why this node is of no cluster yet; empty once it is."""
+        if self._birth is None:
+            return "it starts"
+        return "" if self._birth.stored.begun else self._birth.waits_for or "it starts"
+
+    def attach(self, driver: Driver) -> None:
+        """Let the driver reach the others; before it starts."""
+        assert self._birth is not None
+        stored = self._stored
+        self._driver = driver
+        driver.transport = self.peers
+        driver.watchers.append(self._watch)
+        membership = driver.replica.group.core.membership
+        known = {each.node: each.address for each in membership.members} or dict(self._birth.members)
+        address = str(Address(self._advertise, self.peers.port))
+        identity = Identity(stored.cluster, stored.node, stored.incarnation, address)
+        self.peers.belong(identity, self._others(known | dict(self._moved_to)))
+
+    async def stop(self) -> None:
+        """Nobody is reached or heard any more."""
+        await self.peers.stop()
+
+    # ---------------------------------------------------------------------------------------------- what peers do
+
+    def _deliver(self, sender: NodeId, incarnation: int, payload: bytes) -> None:
+        if self._driver is not None:
+            self._driver.deliver(sender, incarnation, payload)
+
+    def _lost(self, peer: NodeId) -> None:
+        if self._driver is not None:
+            self._driver.lost(peer)
+
+    @property
+    def _membership(self) -> Membership:
+        if self._driver is None:
+            return self._stored.first_membership
+        return self._driver.replica.group.core.membership
+
+    def _objection(self, peer: Identity) -> str | None:
+        """Why a peer is not to be spoken with (``greeting.Accept``).
+
+        One that is not known may be a member: who was added last is perhaps known to others only.
+        """
+        membership = self._membership
+        known = membership.member(peer.node)
+        if peer.incarnation in membership.removed:
+            return f"{peer.node} was removed from the cluster, with its data directory"
+        if known is not None and known.incarnation not in (0, peer.incarnation):
+            return f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
+        return None
+
+    def _moved(self, node: NodeId, address: str) -> None:
+        """A peer listens elsewhere than is known: the leader tells the others."""
+        known = self._membership.member(node)
+        if self._driver is not None and self._driver.replica.group.leads and known is not None:
+            log.info("%s listens at %s now", node, address)
+            self._driver.change(Readdress(node, address), lambda _: None)
+
+    def _watch(self, event: object) -> None:
+        if isinstance(event, MembershipChanged):
+            self.peers.set_members(self._others({each.node: each.address for each in event.membership.members}))
+
+    def _others(self, addresses: Mapping[NodeId, str]) -> dict[NodeId, Address]:
+        own = self._stored.node
+        return {node: parse_address(text) for node, text in addresses.items() if node != own and text}
+
+    # ------------------------------------------------------------------------------------------ what peers ask
+
+    def introduced(self, said: Said) -> Said:
+        """See ``grpc_listener.Questions``."""
+        assert self._birth is not None
+        return self._birth.introduced(said)
+
+    async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
+        """See ``grpc_listener.Questions``; any node answers, and the leader sees to it."""
+        own = self._stored.cluster
+        if self._driver is None:
+            return ChangeReply(result=ChangeReply.NO_LEADER, text=f"this node is of no cluster yet: {self.waits_for}")
+        if cluster not in ("", own):
+            return ChangeReply(result=ChangeReply.REFUSED, text=f"this is cluster {own}, and not {cluster}")
+        group = self._driver.replica.group
+        if group.leads:
+            return await self._change_here(self._driver, wish)
+        leader = group.core.membership.member(group.core.leader) if group.core.leader is not None else None
+        if leader is None or handed_on:
+            return self._reply(ChangeReply.NO_LEADER, "no leader is known here: ask again in a moment")
+        try:
+            return await self._contacts.change(leader.address, wish, own, handed_on=True)
+        except ConnectionError as error:
+            return self._reply(ChangeReply.UNKNOWN, f"{leader.node} leads, and does not answer: {error}")
+
+    async def _change_here(self, driver: Driver, wish: Asked) -> ChangeReply:
+        if isinstance(wish, Transfer):
+            done = await driver.hand_over.run(NodeId(wish) if wish else None)
+            if done:
+                return self._reply(ChangeReply.DONE, "")
+            to = wish or "nobody"
+            return self._reply(ChangeReply.REFUSED, f"{to} could take over: it is no voter that has caught up")
+        told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        try:
+            driver.change(wish, told.set_result)
+            async with asyncio.timeout(CHANGE_S):
+                result = await asyncio.shield(told)
+        except ClusterError as error:
+            return self._reply(ChangeReply.NO_LEADER, str(error))
+        except TimeoutError:
+            return self._reply(ChangeReply.UNKNOWN, "it takes long, and may yet happen")
+        return self._answer(wish, result)
+
+    def _answer(self, wish: Wish, result: Result) -> ChangeReply:
+        if isinstance(result, Membership):
+            log.info("membership changed: %s", wish)
+            return self._reply(ChangeReply.DONE, "", result)
+        if result is None:
+            return self._reply(ChangeReply.UNKNOWN, "the leader lost its lead: it may yet happen")
+        no_leader = result is Objection.NOT_LEADER
+        return self._reply(ChangeReply.NO_LEADER if no_leader else ChangeReply.REFUSED, result.value)
+
+    def _reply(
+        self, result: "ChangeReply.Result.ValueType", text: str, membership: Membership | None = None
+    ) -> ChangeReply:
+        members = members_to_wire((membership or self._membership).members)
+        return ChangeReply(result=result, text=text, cluster=self._stored.cluster, members=members)

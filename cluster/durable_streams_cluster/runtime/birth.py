@@ -1,0 +1,160 @@
+"""How a node comes to be of a cluster: it begins one with others, or asks one that there is to take it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.raft import Member
+from durable_streams_cluster.replica.bootstrap import (
+    Begin,
+    Bootstrap,
+    Disagree,
+    JoinInstead,
+    Record,
+    Said,
+    cluster_of,
+)
+from durable_streams_cluster.replica.members import Join
+from durable_streams_cluster.runtime.introductions import Asked, members_from_wire
+from durable_streams_cluster.storage.identity import StoredIdentity
+from durable_streams_proto.v1.peer_pb2 import ChangeReply
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.5
+"""Between two rounds of questions."""
+
+
+class Contacts(Protocol):
+    """How others are asked (``grpc_asking`` is the real one); raises ConnectionError."""
+
+    async def introduce(self, address: str, said: Said) -> Said:
+        """Say who this is, and learn who listens there."""
+        ...
+
+    async def change(self, address: str, wish: Asked, cluster: str, *, handed_on: bool = False) -> ChangeReply:
+        """Ask for another membership."""
+        ...
+
+
+class Birth:
+    """Of one node. Afterwards it only says who the node is."""
+
+    def __init__(
+        self,
+        stored: StoredIdentity,
+        address: str,
+        keep: Callable[[StoredIdentity], Awaitable[None]],
+        contacts: Contacts,
+    ) -> None:
+        """``address``: of this node's peer listener; ``keep`` makes what the directory says of itself durable."""
+        self.stored = stored
+        self.members: Mapping[NodeId, str] = {each.node: each.address for each in stored.record}
+        """Addresses of other members, and of this one, as far as they are known."""
+        self.waits_for = ""
+        """Why it is not over, for people."""
+        self._own = Member(stored.node, stored.incarnation, address, rises=True)
+        self._keep = keep
+        self._contacts = contacts
+        self._bootstrap: Bootstrap | None = None
+        self._heard = asyncio.Event()
+
+    def introduced(self, said: Said) -> Said:
+        """Another node says who it is; answer who this one is."""
+        if self._bootstrap is not None:
+            self._bootstrap.hear(said)
+            self._heard.set()
+        stored = self.stored
+        if stored.begun or self._bootstrap is None:
+            return Said(stored.node, stored.incarnation, stored.cluster, stored.record, stored.begun)
+        return self._bootstrap.said
+
+    async def run(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> None:
+        """Return when this node is of a cluster; neither ``initial`` nor ``join``: of its own."""
+        if self.stored.begun:
+            return
+        if join:
+            await self._join(join)
+        elif len(initial) > 1:
+            await self._begin_with(initial)
+        else:
+            await self._set(record=(replace(self._own, rises=False),), begun=True)
+
+    async def _set(self, *, record: tuple[Member, ...], begun: bool, cluster: str = "") -> None:
+        """The disk first: what is not there was never said."""
+        stored = replace(self.stored, cluster=cluster or cluster_of(record), record=record, begun=begun)
+        await self._keep(stored)
+        self.stored = stored
+        self.waits_for = ""
+
+    # ------------------------------------------------------------------------------------------------ beginning one
+
+    async def _begin_with(self, initial: Mapping[NodeId, str]) -> None:
+        bootstrap = self._bootstrap = Bootstrap(replace(self._own, rises=False), initial, self.stored.record)
+        while True:
+            self._heard.clear()
+            match bootstrap.step():
+                case Record(members):
+                    await self._set(record=members, begun=False)
+                    bootstrap.recorded(members)
+                    continue
+                case Begin():
+                    await self._set(record=self.stored.record, begun=True)
+                    self.members = dict(initial)
+                    self._bootstrap = None
+                    return
+                case JoinInstead(cluster, by):
+                    self._say(f"{by} is of cluster {cluster}, which has begun without this directory: asks to join")
+                    if await self._ask_to_join(list(bootstrap.others.values())):
+                        self._bootstrap = None
+                        return
+                case Disagree(text):
+                    self._say(text)
+                case waits:
+                    self._say(f"waits for {', '.join(waits.whom)} to begin the cluster")
+            await asyncio.gather(*(self._ask(node, address) for node, address in bootstrap.others.items()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), AGAIN_S)
+
+    async def _ask(self, node: NodeId, address: str) -> None:
+        assert self._bootstrap is not None
+        with contextlib.suppress(ConnectionError):
+            said = await self._contacts.introduce(address, self._bootstrap.said)
+            if said.node == node:
+                self._bootstrap.hear(said)
+
+    # ------------------------------------------------------------------------------------------------ joining one
+
+    async def _join(self, addresses: Sequence[str]) -> None:
+        while True:
+            if await self._ask_to_join(addresses):
+                return
+            await asyncio.sleep(AGAIN_S)
+
+    async def _ask_to_join(self, addresses: Sequence[str]) -> bool:
+        """Ask one after the other until one sees to it; whether this node is a member now."""
+        for address in addresses:
+            try:
+                reply = await self._contacts.change(address, Join(replace(self._own, voter=False)), "")
+                members = members_from_wire(reply.members)
+            except (ConnectionError, ValueError) as error:
+                self._say(f"cannot join by {error}")
+                continue
+            if reply.result != ChangeReply.DONE:
+                self._say(f"cannot join by {address}: {reply.text}")
+                continue
+            await self._set(record=(), begun=True, cluster=reply.cluster)
+            self.members = {each.node: each.address for each in members}
+            log.info("a member of cluster %s now: learns what it holds", reply.cluster)
+            return True
+        return False
+
+    def _say(self, text: str) -> None:
+        if text != self.waits_for:
+            log.info("%s", text)
+        self.waits_for = text

@@ -1,0 +1,101 @@
+"""What a node is once it is of a cluster: the replica and all that serves its streams."""
+
+import asyncio
+from collections.abc import Callable
+from random import SystemRandom
+
+from durable_streams_cluster import __version__
+from durable_streams_cluster.clock import SystemClock
+from durable_streams_cluster.config import Config
+from durable_streams_cluster.gateway.app import GatewayApp
+from durable_streams_cluster.gateway.serve import HttpServer
+from durable_streams_cluster.observe.health import Check
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.replica.cluster_time import Now
+from durable_streams_cluster.replica.group import Place
+from durable_streams_cluster.replica.replica import Replica
+from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.jobs import Jobs
+from durable_streams_cluster.runtime.service import LocalStreams
+from durable_streams_cluster.storage.identity import StoredIdentity
+from durable_streams_cluster.storage.kv import Kv
+from durable_streams_cluster.storage.rocks import RocksKv
+
+UNREADY_TICKS = 60
+"""Three seconds. A node that knows no leader for so long is not ready."""
+
+
+class Serving:
+    """Built at once, started once, stopped once."""
+
+    def __init__(
+        self,
+        config: Config,
+        kv: Kv,
+        stored: StoredIdentity,
+        clock: SystemClock,
+        metrics: Metrics,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        """``fatal``: see ``Driver``."""
+        self._config = config
+        rng = SystemRandom()
+        place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__)
+        replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
+        driver = self.driver = Driver(replica, kv, clock, config.limits, metrics, fatal)
+        self.streams = LocalStreams(driver, config.limits, config.policies)
+        app = self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), metrics)
+        if config.public_url is not None:
+            app.public_url = config.public_url.rstrip("/").encode()
+        http = self.http = HttpServer(app, config.listen.http.host, config.listen.http.port, config.limits)
+        app.crowd.unsent_bytes = lambda: http.state.unsent_bytes
+        metrics.inflight_bytes = lambda: driver.admission.inflight_bytes
+        metrics.wall_clock_doubted = lambda: int(driver.wall.doubted)
+        metrics.proposals_pending = lambda: driver.admission.waiting
+        if isinstance(kv, RocksKv):
+            metrics.store = lambda: {} if driver.failure is not None else kv.properties()
+        metrics.disk = driver.space.metrics
+        self._chores = Jobs(driver, self.streams, clock, metrics)
+        self._chores.end_live = app.live.end
+        self._jobs: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
+        await self.driver.start()
+        await self.http.start()
+        await self.driver.is_served()
+        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        self._jobs.add_done_callback(self._jobs_ended)
+
+    async def drain(self) -> None:
+        """Let another node lead; live reads end with a control event; what is in flight is finished."""
+        await self.driver.hand_over.run()
+        self.app.drain()
+        if self.driver.failure is None:
+            await self.http.drain(self._config.limits.drain_timeout_s)
+            await self.driver.drain()
+        if self._jobs is not None:
+            self._jobs.cancel()
+        await self.http.stop()
+
+    def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
+        if not jobs.cancelled() and (error := jobs.exception()) is not None:
+            self.driver.fail(error)
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """Of ``/readyz``."""
+        return {"leader": self._has_leader, "disk": self._has_room}
+
+    def _has_leader(self) -> tuple[bool, str]:
+        if self.driver.failure is not None:
+            return False, "failed, and stopping"
+        group = self.driver.replica.group
+        # An election takes less, and waits for it are bounded: a probe in the midst of one moves no traffic.
+        led = group.can_read if group.alone else group.leaderless_ticks < UNREADY_TICKS
+        return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
+
+    def _has_room(self) -> tuple[bool, str]:
+        # Reads go on without room. But of several nodes, those that take everything should get the traffic.
+        space = self.driver.space
+        return not space.refusing, f"{space}{': appends are refused' if space.refusing else ''}"
