@@ -321,7 +321,7 @@ def _advertise(values: _Values, listen: Listen) -> str:
 
 
 def _membership(values: _Values, node: NodeId, in_memory: bool) -> tuple[tuple[Member, ...], tuple[Address, ...]]:
-    """Return the members given: those of a new cluster. Joining a running one is refused rather than ignored."""
+    """Return the members of a new cluster, or whom to ask to be taken into a running one."""
     members = values.get("initial-cluster", _parse_members)
     join = values.get("join", lambda text: tuple(parse_address(item) for item in _items(text)))
     several = next((key for key, there in (("initial-cluster", len(members) > 1), ("join", bool(join))) if there), None)
@@ -329,8 +329,8 @@ def _membership(values: _Values, node: NodeId, in_memory: bool) -> tuple[tuple[M
         values.refuse(
             several, "--in-memory is for one voter: a cluster whose nodes forget cannot keep what it promised"
         )
-    if join:
-        values.refuse("join", "joining a running cluster comes with a later release; name all in --initial-cluster")
+    if join and members:
+        values.refuse("join", "is for a node that asks a running cluster to take it: leave --initial-cluster out")
     if members and node not in {member.node for member in members}:
         names = ", ".join(member.node for member in members)
         values.refuse("initial-cluster", f"names {names}, and this node is {node} (--node)")
