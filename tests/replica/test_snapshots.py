@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_streams_cluster.replica import compaction
+from durable_streams_cluster.replica import compaction, snapshots
 from durable_streams_cluster.replica.exchange import ChunkTaken, PeerMessage, SnapshotChunk
 from durable_streams_cluster.replica.following import GIVE_AGAIN_TICKS
 from durable_streams_cluster.replica.snapshots import GIVE_UP_TICKS, SnapshotInstalled, SnapshotSent
@@ -247,4 +247,81 @@ def test_forks_and_sessions_come_along() -> None:
     from_stream = Create("fork", "text/plain", None, None, False, b"", None)
     assert isinstance(trio.done(from_stream), Created)
     trio.cut.clear()
+    agree(trio)
+
+
+def pieces(trio: Trio) -> list[tuple[int, int]]:
+    """Attempt and number of each piece, as they leave from now on."""
+    seen: list[tuple[int, int]] = []
+    passes = trio.passes
+
+    def notes(sender: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk):
+            seen.append((message.attempt, message.number))
+        return passes(sender, to, message)
+
+    trio.passes = notes
+    return seen
+
+
+def far_behind(trio: Trio, reached: int) -> None:
+    """``n3`` gets the snapshot up to a piece, and then nothing."""
+    trio.passes = lambda sender, to, message: not (isinstance(message, SnapshotChunk) and message.number > reached)
+    trio.cut.clear()
+    trio.tick(5)
+    trio.passes = lambda sender, to, message: True
+
+
+def test_a_broken_connection_costs_what_was_under_way_only() -> None:
+    trio = lagging(4000)
+    far_behind(trio, 6)
+    seen = pieces(trio)
+    trio.leader.replica.lost(trio.nodes["n3"].replica.group.place.node)
+    trio.tick(20)
+    assert seen[0][1] == 7
+    assert len({attempt for attempt, _ in seen}) == 1
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_an_answer_that_was_lost_is_given_again() -> None:
+    trio = lagging(4000)
+    trio.passes = lambda sender, to, message: not (isinstance(message, ChunkTaken) and message.number > 4)
+    trio.cut.clear()
+    trio.tick(5)
+    trio.passes = lambda sender, to, message: True
+    seen = pieces(trio)
+    trio.leader.replica.lost(trio.nodes["n3"].replica.group.place.node)
+    trio.tick(20)
+    assert seen[0][1] == 5
+    assert len({attempt for attempt, _ in seen}) == 1
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+@pytest.mark.parametrize("reached", [0, 1, 6])
+def test_who_was_started_anew_in_the_middle_gets_another_attempt_at_once(reached: int) -> None:
+    trio = lagging(4000)
+    far_behind(trio, reached)
+    trio.restart("n3")
+    trio.leader.replica.lost(trio.nodes["n3"].replica.group.place.node)
+    seen = pieces(trio)
+    trio.tick(40)
+    assert len({attempt for attempt, number in seen if number == 0}) == 1
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_a_snapshot_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "BYTES_PER_TICK", 300_000)
+    trio = lagging(4000)
+    seen = pieces(trio)
+    trio.cut.clear()
+    by_tick = []
+    while not trio.saw(SnapshotInstalled):
+        before = len(seen)
+        trio.tick()
+        by_tick.append(len(seen) - before)
+    assert max(by_tick) <= 2, "256 KiB each"
+    assert sum(by_tick) > 10
     agree(trio)

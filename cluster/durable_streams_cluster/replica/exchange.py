@@ -67,7 +67,10 @@ class SnapshotChunk(msgspec.Struct, frozen=True, array_like=True, tag=24):
 
 
 class ChunkTaken(msgspec.Struct, frozen=True, array_like=True, tag=25):
-    """Answers a chunk once it is written; the final one once the snapshot is installed, or is not needed."""
+    """Answers a chunk once it is written; the final one once the snapshot is installed, or is not needed.
+
+    Number -1: nothing is there of this attempt, and it has to begin anew.
+    """
 
     attempt: int
     number: int

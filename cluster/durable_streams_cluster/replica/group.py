@@ -194,8 +194,7 @@ class Group:
         """What was sent to ``peer`` may be lost; whether it was being handed over to."""
         chosen = self.core.status().transferee == peer
         self.core.unreachable(peer)
-        if self._sender.lost(peer):
-            self.core.snapshot_sent(peer)
+        self._sender.lost(peer)
         self._following.lost(peer)
         return chosen
 
@@ -274,7 +273,7 @@ class Group:
         led = (self.core.term, self.core.leader)
         if led != self._led:
             self._led = led
-            self._receiver.forget()
+            self._receiver.comes_to(self.core.term)
         self._following.led_by(*led)
         if self.core.may_propose:
             self._lead(effects, now, syncing=syncing)

@@ -12,9 +12,9 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Membership, MembershipChanged, Objection, Readdress
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import Result, Wish
-from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.birth import Birth
 from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_to_wire
 from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
 from durable_streams_cluster.settings import Address, parse_address
