@@ -108,8 +108,6 @@ class Group:
         self._barriers = Barriers()
         self._visible = Index(applied.index)
         """The newest entry whose effect readers find."""
-        self._led: tuple[Term, NodeId | None] = (Term(0), None)
-        """The term and its leader, as they were in the last turn."""
         self._following = Following(self._own, self._barriers)
         self.leaderless_ticks = 0 if self.alone else VERY_LONG
         """For how long no leader is known here."""
@@ -270,11 +268,8 @@ class Group:
         self._inbox.clear()
         if self.core.role is not Role.LEADER:
             self.time.hear(self.core.cluster_ms, now)
-        led = (self.core.term, self.core.leader)
-        if led != self._led:
-            self._led = led
-            self._receiver.comes_to(self.core.term)
-        self._following.led_by(*led)
+        self._receiver.comes_to(self.core.term)
+        self._following.led_by(self.core.term, self.core.leader)
         if self.core.may_propose:
             self._lead(effects, now, syncing=syncing)
         elif (leader := self.core.leader) is not None and self.core.role is not Role.LEADER:
