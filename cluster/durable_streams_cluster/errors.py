@@ -11,6 +11,7 @@
     ├── StorageError                           the store cannot be opened or went bad: the process ends
     │   ├── DataDirLocked                      another process holds the data directory
     │   ├── CorruptData                        what is on disk is not what was written
+    │   ├── FromNewerBuild                     a newer build wrote it
     │   └── DiskHangs                          the store cannot be closed, and its threads would hold the process
     └── ConfigError                            a setting is wrong: exit code 2
 """
@@ -74,6 +75,10 @@ class DataDirLocked(StorageError):
 
 class CorruptData(StorageError):
     """What is on disk is not what was written; the message names the file or record and the next step."""
+
+
+class FromNewerBuild(StorageError):
+    """What is to be applied needs a newer build; the store is sound."""
 
 
 class DiskHangs(StorageError):

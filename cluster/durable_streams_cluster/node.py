@@ -1,6 +1,7 @@
 """The composition root: builds every object of a node, starts it, and drains it."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,16 @@ from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.belonging import Belonging
 from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.settings import Address
-from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage import keys, repair
+from durable_streams_cluster.storage.data_dir import DataDir
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
 from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.storage.space import measure
 from durable_streams_cluster.storage.stream_store import StreamStore
+
+log = logging.getLogger(__name__)
 
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -42,24 +46,50 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         DiskHangs: the store could not be closed: only ``os._exit`` ends the process now, RocksDB's threads hold it.
 
     """
-    if config.in_memory:
-        node = Node(config, MemoryKv(), _volatile(config), None)
-    else:
-        config, kv = await asyncio.to_thread(_open, config)
-        file = IdentityFile(Path(config.data_dir))
-        try:
-            stored = await asyncio.to_thread(_identity, config, kv, file)
-        except BaseException:
-            kv.close()
-            raise
-        node = Node(config, kv, stored, file)
+    node = Node(config, _volatile(config), None, MemoryKv()) if config.in_memory else await _on_disk(config)
     try:
         # Of several nodes, the first ones wait for a majority: they can be stopped meanwhile.
         starting = asyncio.create_task(node.start(on_ready), name="start")
         await node.until(stopping, starting)
+    except CorruptData as damage:
+        if not config.in_memory:
+            await asyncio.to_thread(_note_damage, config, damage)
+        raise
     finally:
         if not await node.stop():
             raise DiskHangs("the disk does not answer, and the store is left open; what was acknowledged is stored")
+
+
+async def _on_disk(config: Config) -> "Node":
+    place = Path(config.data_dir)
+    file = IdentityFile(place)
+    try:
+        await asyncio.to_thread(repair.check, place)
+        config, kv = await asyncio.to_thread(_open, config)
+        try:
+            stored = await asyncio.to_thread(_identity, config, kv, file)
+        except BaseException:
+            await asyncio.to_thread(kv.close)
+            raise
+    except CorruptData as damage:
+        former = await asyncio.to_thread(_note_damage, config, damage)
+        if former is None:
+            raise
+        log.critical("this node needs repair: %s", damage)
+        fresh = StoredIdentity(former.node, SystemRandom().getrandbits(63) or 1)
+        return Node(config, fresh, file, None, asks=tuple(address for _, address in former.others))
+    return Node(config, stored, file, kv)
+
+
+def _note_damage(config: Config, damage: CorruptData) -> StoredIdentity | None:
+    """Mark the store of a member of several: it is used no more. None: there is nobody to get its streams from."""
+    place = Path(config.data_dir)
+    former = IdentityFile(place).read_own(config.node)
+    if former is None or not former.begun or not former.others:
+        return None
+    repair.check_room(place)
+    repair.mark(place, str(damage))
+    return former
 
 
 def _open(config: Config) -> tuple[Config, RocksKv]:
@@ -94,7 +124,9 @@ def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
             f"{config.data_dir} holds the store of another data directory than its file 'identity' says, or the file "
             "was lost. Nothing is served. Next step: restore the file; or empty the directory: then it joins anew"
         )
-    if found is None and not stored.begun and any(True for _ in kv.scan(Family.LOG, b"", b"\xff")):
+    if found is None and stored.begun:
+        raise CorruptData(f"the store of this member of cluster {stored.cluster} is missing in {config.data_dir}")
+    if found is None and any(True for _ in kv.scan(Family.LOG, b"", b"\xff")):
         # From before there were such files: a node that is alone.
         record = (Member(stored.node, stored.incarnation),)
         stored = StoredIdentity(stored.node, stored.incarnation, cluster_of(record), record, begun=True)
@@ -107,22 +139,45 @@ def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
             "start it without --initial-cluster, and the others with --join and the address of its peer listener; or "
             "name an empty --data-dir"
         )
+    _own(kv, stored)
+    return stored
+
+
+def _own(kv: Kv, stored: StoredIdentity) -> None:
+    """Let the store say whose it is, durably, before anything is promised."""
     batch = WriteBatch()
     batch.put(Family.LOG, keys.REPLICA, stored.incarnation.to_bytes(8, "big"))
     kv.write(batch)
     kv.sync()
-    return stored
 
 
 class Node:
-    """One node over an open store."""
+    """One node."""
 
-    def __init__(self, config: Config, kv: Kv, stored: StoredIdentity, file: IdentityFile | None) -> None:
-        """``file`` keeps what ``stored`` becomes; None: it is forgotten, and the node stays alone."""
+    def __init__(
+        self,
+        config: Config,
+        stored: StoredIdentity,
+        file: IdentityFile | None,
+        kv: Kv | None,
+        asks: tuple[str, ...] = (),
+    ) -> None:
+        """A node on a store.
+
+        Args:
+            config: Everything it is told.
+            stored: Who it is.
+            file: Keeps what ``stored`` becomes; None: it is forgotten, and the node stays alone.
+            kv: The store; None: what is there is damaged, and an empty one takes its place once this node, under the
+                name that it had, is a member anew.
+            asks: Whom it asks for that; addresses of peer listeners.
+
+        """
         self._config = config
         self._kv = kv
         self._stored = stored
         self._file = file
+        self._asks = asks
         self._clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
@@ -145,9 +200,9 @@ class Node:
         peer: Address | None = None
         if self._belonging is not None:
             await self._belonging.start()
-            initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
-            self._stored = await self._belonging.be_born(initial, [str(each) for each in self._config.join])
+            await self._be_born(self._belonging)
             peer = Address(self._config.listen.peer.host, self._belonging.peers.port)
+        assert self._kv is not None
         serving = self._serving = Serving(
             self._config, self._kv, self._stored, self._clock, self.metrics, lambda _: self._failed.set()
         )
@@ -158,6 +213,23 @@ class Node:
         await serving.start()
         http = Address(serving.http.host, serving.http.port)
         on_ready(Addresses(http=http, peer=peer, ops=Address(self._ops.host, self._ops.port)))
+
+    async def _be_born(self, belonging: Belonging) -> None:
+        if self._kv is not None:
+            initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
+            self._stored = await belonging.be_born(initial, [str(each) for each in self._config.join])
+            return
+        held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
+        try:
+            self._stored = await belonging.be_born({}, self._asks)
+            place = await asyncio.to_thread(repair.set_aside, Path(self._config.data_dir))
+        finally:
+            held.close()
+        log.warning("the damaged store is in %s; it may be removed once this node is a voter again", place)
+        assert self._file is not None
+        self._config, kv = await asyncio.to_thread(_open, self._config)
+        self._kv = kv
+        await asyncio.to_thread(_own, kv, self._stored)
 
     async def until(self, stopping: asyncio.Event, starting: asyncio.Task[None]) -> None:
         """Return when ``stopping`` is set; raise what made the node unable to start or to go on."""
@@ -190,7 +262,8 @@ class Node:
             await self._belonging.stop()
         if self._serving is not None:
             return await asyncio.to_thread(self._serving.driver.close)
-        await asyncio.to_thread(self._kv.close)
+        if (kv := self._kv) is not None:
+            await asyncio.to_thread(kv.close)
         return True
 
     async def _keep(self, stored: StoredIdentity) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import cast
 
-from durable_streams_cluster.errors import CorruptData
+from durable_streams_cluster.errors import FromNewerBuild
 from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind
 from durable_streams_cluster.raft.membership import decode
 from durable_streams_cluster.replica.divergence import Did, Hashed, Hashes
@@ -38,13 +38,14 @@ class Applier:
             A hash for each window of entries that ended.
 
         Raises:
-            CorruptData: an entry is of a newer build, or cannot be read; or the leader's replica differs.
+            CorruptData: an entry cannot be read; or the leader's replica differs.
+            FromNewerBuild: an entry needs a newer build.
 
         """
         hashed = []
         for entry in entries:
             if entry.feature_level > FEATURE_LEVEL:
-                raise CorruptData(
+                raise FromNewerBuild(
                     f"log entry {entry.index} needs feature level {entry.feature_level}, this build knows "
                     f"{FEATURE_LEVEL}: run the newer build on this node"
                 )

@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.errors import ClusterError, StorageError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
@@ -47,6 +49,7 @@ class Belonging:
         self._contacts = Contacts(limits)
         self._birth: Birth | None = None
         self._driver: Driver | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._moved_to: Mapping[NodeId, str] = {}
         """Addresses that this node was given, of members that were on record with others."""
         handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
@@ -89,10 +92,13 @@ class Belonging:
         address = str(Address(self._advertise, self.peers.port))
         identity = Identity(stored.cluster, stored.node, stored.incarnation, address)
         self.peers.belong(identity, self._others(known | dict(self._moved_to)))
+        self._note(known)
 
     async def stop(self) -> None:
         """Nobody is reached or heard any more."""
         await self.peers.stop()
+        if self._noting is not None:
+            await asyncio.wait({self._noting})
 
     # ---------------------------------------------------------------------------------------------- what peers do
 
@@ -132,7 +138,27 @@ class Belonging:
 
     def _watch(self, event: object) -> None:
         if isinstance(event, MembershipChanged):
-            self.peers.set_members(self._others({each.node: each.address for each in event.membership.members}))
+            known = {each.node: each.address for each in event.membership.members}
+            self.peers.set_members(self._others(known))
+            self._note(known)
+
+    def _note(self, known: Mapping[NodeId, str]) -> None:
+        """Keep on disk whom to ask if the store is damaged; a moment later, and one after the other."""
+        others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
+        if others == self._stored.others:
+            return
+        self._stored = replace(self._stored, others=others)
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.get_running_loop().create_task(self._keep_newest(), name="identity")
+
+    async def _keep_newest(self) -> None:
+        kept = None
+        while kept is not self._stored:
+            kept = self._stored
+            try:
+                await self._keep(kept)
+            except StorageError as error:  # It is known from elsewhere, too: no reason to end.
+                log.warning("%s", error)
 
     def _others(self, addresses: Mapping[NodeId, str]) -> dict[NodeId, Address]:
         own = self._stored.node

@@ -85,9 +85,14 @@ class Birth:
         else:
             await self._set(record=(replace(self._own, rises=False),), begun=True)
 
-    async def _set(self, *, record: tuple[Member, ...], begun: bool, cluster: str = "") -> None:
+    async def _set(
+        self, *, record: tuple[Member, ...], begun: bool, cluster: str = "", members: tuple[Member, ...] = ()
+    ) -> None:
         """The disk first: what is not there was never said."""
-        stored = replace(self.stored, cluster=cluster or cluster_of(record), record=record, begun=begun)
+        own = self._own.node
+        others = tuple((each.node, each.address) for each in members or record if each.node != own)
+        cluster = cluster or cluster_of(record)
+        stored = replace(self.stored, cluster=cluster, record=record, begun=begun, others=others)
         await self._keep(stored)
         self.stored = stored
         self.waits_for = ""
@@ -148,7 +153,7 @@ class Birth:
             if reply.result != ChangeReply.DONE:
                 self._say(f"cannot join by {address}: {reply.text}")
                 continue
-            await self._set(record=(), begun=True, cluster=reply.cluster)
+            await self._set(record=(), begun=True, cluster=reply.cluster, members=members)
             self.members = {each.node: each.address for each in members}
             log.info("a member of cluster %s now: learns what it holds", reply.cluster)
             return True

@@ -8,6 +8,8 @@
     DIR/durable-turn   see ``recovery``
     DIR/ballast        room for a full disk; see ``space``
     DIR/db/            RocksDB's own
+    DIR/needs-repair   why the store is not used; see ``repair``
+    DIR/damaged-1/     a damaged store that was set aside
 """
 
 import contextlib

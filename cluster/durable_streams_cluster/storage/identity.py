@@ -31,6 +31,9 @@ class StoredIdentity(msgspec.Struct, frozen=True):
     begun: bool = False
     """Whether it takes part."""
 
+    others: tuple[tuple[NodeId, str], ...] = ()
+    """The other members and where they listen, as of late: whom to ask when this directory is damaged."""
+
     @property
     def first_membership(self) -> Membership:
         """Before anything in the log. Who joined later is told by the log who belongs."""
@@ -80,10 +83,15 @@ class IdentityFile:
             CorruptData, StorageError: as ``read`` and ``write``.
 
         """
-        found = self.read()
+        found = self.read_own(node)
         if found is None:
             found = StoredIdentity(node, draw(63) or 1)
             self.write(found)
-        if found.node != node:
+        return found
+
+    def read_own(self, node: NodeId) -> StoredIdentity | None:
+        """As ``read``; raises ConfigError when it is another node's."""
+        found = self.read()
+        if found is not None and found.node != node:
             raise ConfigError(f"{self._path.parent} is of node {found.node}, and this node is {node} (--node)")
         return found
