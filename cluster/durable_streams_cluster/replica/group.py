@@ -406,7 +406,8 @@ class Group:
             self._answer(effects, token, None)
         if ready.snapshot is None:
             self._apply(effects, ready.committed)
-        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held)
+        sent = self._sender.sent_bytes
+        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held, sent)
         if keep_from is not None:
             self.log.compact(effects.batch, keep_from)
 
