@@ -99,6 +99,32 @@ def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
     agree(trio)
 
 
+def test_what_is_appended_while_a_snapshot_travels_is_held_up_to_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 1957 of the simulator: with less held, each snapshot was followed by the next, for ever."""
+    trio = lagging(600)
+    monkeypatch.setattr(compaction, "HELD_LOG_BYTES", 50_000)
+    stuck: list[PeerMessage] = []
+
+    def holds_the_last(sender: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk) and message.final and not stuck:
+            stuck.append(message)
+            return False
+        return True
+
+    trio.passes = holds_the_last
+    trio.cut.clear()
+    trio.tick(3)
+    for _ in range(300):
+        trio.done(append("kept", BODY))
+    trio.nodes["n3"].replica.deliver(trio.leader.replica.group.place.node, stuck)
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"], "one was enough"
+    for _ in range(100):
+        trio.done(append("kept", BODY))
+    agree(trio)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+
+
 def test_a_snapshot_takes_its_time_while_somebody_waits_at_who_gets_it() -> None:
     """What waits was given to the leader once more after three seconds, and what had arrived until then was dropped: a
     state that takes longer never came, as long as anybody asked there for anything."""

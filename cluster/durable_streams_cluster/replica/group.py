@@ -398,7 +398,8 @@ class Group:
             self._apply(effects, ready.committed)
         if not self.leads:
             self.members.drop()  # Not before: its own removal may be what a leader has just applied.
-        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held)
+        sent = self._sender.sent_bytes
+        keep_from = self._kept.handed_over(ready.entries, self.core.log.applied, self._held, sent)
         if keep_from is not None:
             self.log.compact(effects.batch, keep_from)
 

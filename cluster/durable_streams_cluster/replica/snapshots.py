@@ -116,11 +116,18 @@ class Sender:
         self._sending: dict[NodeId, _Sending] = {}
         self._room = BYTES_PER_TICK
         """Bytes that may be sent until the next tick."""
+        self._largest = 0
+        """Bytes of the largest that was sent since this node leads."""
 
     @property
     def hold(self) -> Index | None:
         """Entries behind this one are wanted by whoever gets a snapshot now."""
         return min((each.last.index for each in self._sending.values()), default=None)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much of the state was sent to one follower, at most, since this node leads."""
+        return max([self._largest, *(each.size for each in self._sending.values())])
 
     def begin(self, to: NodeId) -> None:
         """Send the state as it is in the store now."""
@@ -153,6 +160,7 @@ class Sender:
         if not sending.finished or sending.unanswered:
             return None
         del self._sending[sender]
+        self._largest = max(self._largest, sending.size)
         return SnapshotSent(sender, sending.last, sending.size)
 
     def tick(self) -> list[NodeId]:
@@ -178,6 +186,7 @@ class Sender:
     def drop(self) -> None:
         """Not leading any more, or ending: nothing is pinned from now on."""
         self._sending.clear()
+        self._largest = 0
 
 
 class Arrived(msgspec.Struct, frozen=True):
