@@ -113,27 +113,37 @@ def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
     """Who the directory is, which its file and its store must agree on.
 
     Raises:
-        ConfigError: it has streams of its own, and is to be one of several that begin together.
-        CorruptData: the file is missing or another directory's.
+        ConfigError: it has streams of its own, and is to be one of several that begin together; or it is one of
+            those, and is to be alone.
+        CorruptData: the file is missing or another directory's, or the store is.
 
     """
     stored = file.open(config.node, SystemRandom().getrandbits)
-    found = kv.get(Family.LOG, keys.REPLICA)
+    found, used = kv.get(Family.LOG, keys.REPLICA), any(True for _ in kv.scan(Family.LOG, b"", b"\xff"))
     if found is not None and int.from_bytes(found, "big") != stored.incarnation:
         raise CorruptData(
             f"{config.data_dir} holds the store of another data directory than its file 'identity' says, or the file "
             "was lost. Nothing is served. Next step: restore the file; or empty the directory: then it joins anew"
         )
     if found is None and stored.begun:
-        raise CorruptData(f"the store of this member of cluster {stored.cluster} is missing in {config.data_dir}")
-    if found is None and any(True for _ in kv.scan(Family.LOG, b"", b"\xff")):
+        # The store has its number before there is anything to take part in. What this one promised would be forgotten.
+        raise CorruptData(
+            f"{config.data_dir} is of a member of cluster {stored.cluster}, and its store is empty: it was lost. "
+            "Nothing is served. Next step: restore it; or remove the file 'identity', too: then it joins anew"
+        )
+    names = [member.node for member in config.initial_cluster]
+    if found is None and used:
         # From before there were such files: a node that is alone.
         record = (Member(stored.node, stored.incarnation),)
         stored = StoredIdentity(stored.node, stored.incarnation, cluster_of(record), record, begun=True)
         file.write(stored)
-    names = [member.node for member in config.initial_cluster]
+    if len(stored.record) > 1 and not stored.begun and len(names) <= 1 and not config.join:
+        raise ConfigError(
+            f"{config.data_dir} is about to begin a cluster with {', '.join(each.node for each in stored.record)}, "
+            "which may have begun it. Next step: give --initial-cluster as before; or name an empty --data-dir"
+        )
     membership = StreamStore(kv, ONLY_GROUP).membership() or stored.first_membership
-    if len(names) > 1 and stored.begun and membership.nodes == (stored.node,):
+    if len(names) > 1 and len(stored.record) == 1 and membership.nodes == (stored.node,):
         raise ConfigError(
             f"{config.data_dir} was used by a node that is alone, and --initial-cluster names {len(names)}. Next step: "
             "start it without --initial-cluster, and the others with --join and the address of its peer listener; or "

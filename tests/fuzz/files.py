@@ -11,6 +11,7 @@ from typing import Any, cast
 from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.storage import recovery
 from durable_streams_cluster.storage.data_dir import FORMAT_VERSION, DataDir
+from durable_streams_cluster.storage.identity import IdentityFile
 from durable_streams_cluster.storage.recovery import TURNS_KEPT, DurableTurn, check_turns, find_endless, turn_key
 from tests.fuzz.draw import Draw
 from tests.fuzz.refusals import told
@@ -144,3 +145,20 @@ def check_format(data: bytes) -> None:
         assert b"format" in data.replace(b"\0", b"") or b"\\u" in data
         assert str(FORMAT_VERSION).encode() in data
     assert (path / "format").read_bytes() == data
+
+
+def check_identity(data: bytes) -> None:
+    """The file ``identity``: who a directory is, read again as it was written; or refused, and left alone."""
+    place = put("identity", data)
+    file = IdentityFile(place.parent)
+    try:
+        found = file.read()
+    except StorageError as error:
+        told(error, "Next step", most=2_000)
+        assert place.read_bytes() == data
+        return
+    assert found is not None
+    assert all(0 < each < 2**63 for each in (found.incarnation, *(member.incarnation for member in found.record)))
+    assert found.record or found.begun or not found.cluster
+    file.write(found)
+    assert file.read() == found

@@ -2,6 +2,7 @@
 
 from durable_streams_cluster.settings import SETTINGS as ALL_SETTINGS
 from durable_streams_cluster.storage import recovery
+from durable_streams_proto.v1 import peer_pb2 as pb
 from tests.fuzz import requests
 from tests.storage.test_codecs import STORED as VALUES
 
@@ -164,7 +165,7 @@ JSON = (
     *(rb'["\",\"",1]', rb'["a\\",2,"\\\",",3]'),
 )
 
-VALUE_ORDER = ("meta", "producer", "applied", "command 0 Create")
+VALUE_ORDER = ("meta", "producer", "applied", "command 0 Create", "membership")
 STORED = (
     *(bytes([which]) + VALUES[name][1][1:] for which, name in enumerate(VALUE_ORDER)),
     *(b"\3" + stored[1:] for name, (_, stored, _) in VALUES.items() if name.startswith("command")),
@@ -279,4 +280,32 @@ FORMATS = (
     b'{"format": ' + b"[" * 1100 + b"]" * 1100 + b"}",
     b'{"format": "' + b"9" * 3000 + b'"}',
     b'{"format": ' + b"9" * 4400 + b"}",
+)
+IDENTITIES = (
+    b'{"node": "n1", "incarnation": 7, "cluster": "", "record": [], "begun": false, "comment": "x"}\n',
+    b'{"node":"n1","incarnation":7,"cluster":"c-1","record":[["n1",7,"host:1",true,false],["n2",8]],"begun":true}',
+    b'{"node":"n1","incarnation":9223372036854775807,"cluster":"c-1","begun":true}',
+    b'{"node":"n1","incarnation":7,"cluster":"c-1","members":["n1"]}',
+    b'{"node":"n1","incarnation":0}',
+    b'{"node":"n1","incarnation":7,"more":' + b"[" * 1100 + b"]" * 1100 + b"}",
+    b'{"node":"n1","incarnation":' + b"9" * 3000 + b"}",
+)
+_MEMBER = pb.Member(node="n2", incarnation=8, address="[::1]:4439", voter=True, rises=True)
+_SAID = pb.Introduction(
+    node="n1", incarnation=7, cluster="c-1", record=[_MEMBER], begun=True, initial=[pb.Member(node="n3", address="h:1")]
+)
+INTRODUCTIONS = (
+    b"\0" + _SAID.SerializeToString(),
+    *(
+        b"\1" + request.SerializeToString()
+        for request in (
+            pb.ChangeRequest(cluster="c-1", join=_MEMBER),
+            pb.ChangeRequest(add=_MEMBER, handed_on=True),
+            pb.ChangeRequest(promote="n1"),
+            pb.ChangeRequest(remove="n1"),
+            pb.ChangeRequest(readdress=pb.Readdress(node="n1", address="h:1")),
+            pb.ChangeRequest(transfer="n1"),
+            pb.ChangeRequest(transfer=""),
+        )
+    ),
 )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import Entry, EntryKind, HardState, entry_crc
+from durable_streams_cluster.raft import Entry, EntryKind, HardState, Member, Membership, entry_crc
 from durable_streams_cluster.storage import codecs, keys, reclaim
 from durable_streams_cluster.storage.codecs import AppliedState, Origin, Proposal
 from durable_streams_cluster.streams import commands as c
@@ -27,6 +27,7 @@ VALUES: tuple[tuple[Callable[[Any], bytes], Decode], ...] = (
     (codecs.encode_producer, codecs.decode_producer),
     (codecs.encode_applied, codecs.decode_applied),
     (codecs.encode_proposals, codecs.decode_proposals),
+    (codecs.encode_membership, codecs.decode_membership),
 )
 
 
@@ -56,7 +57,7 @@ def check_damage(data: bytes) -> None:
     draw = Draw(data)
     which = draw.byte() % len(VALUES)
     encode, decode = VALUES[which]
-    value: Any = (drawn_meta, drawn_producer, drawn_applied, drawn_proposals)[which](draw)
+    value: Any = (drawn_meta, drawn_producer, drawn_applied, drawn_proposals, drawn_membership)[which](draw)
     stored = encode(value)
     assert decode(stored) == value
     end, bit = draw.integer(len(stored) - 1), draw.integer(len(stored) * 8 - 1)
@@ -208,6 +209,13 @@ def drawn_producer(draw: Draw) -> ProducerState:
 
 def drawn_applied(draw: Draw) -> AppliedState:
     return AppliedState(draw.integer(), draw.integer(), draw.integer(), GroupState(draw.integer(), draw.integer()))
+
+
+def drawn_membership(draw: Draw) -> Membership:
+    def member() -> Member:
+        return Member(NodeId(draw.text()), draw.integer(), draw.text(), draw.flag(), draw.flag())
+
+    return Membership(tuple(draw.several(member)), tuple(draw.several(draw.integer)))
 
 
 def drawn_proposals(draw: Draw) -> list[Proposal]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from durable_streams_cluster.storage import recovery
-from tests.fuzz import configuration, events, files, json_text, requests, seeds, stored, wire
+from tests.fuzz import configuration, events, files, introductions, json_text, requests, seeds, stored, wire
 from tests.fuzz.engine import Target
 from tests.storage.test_codecs import STORED
 
@@ -206,6 +206,21 @@ _ALL = (
         max_len=6000,
         weight=2,
         quick=500,
+    ),
+    Target(
+        "identity",
+        files.check_identity,
+        seeds.IDENTITIES,
+        (b'"record"', b'"begun"', b"[[", b"]]", b"true", b"null", b"-", b"0", b"{", b"}", b"\\u0000", b"\xff", b'""'),
+        max_len=4000,
+        weight=2,
+        quick=400,
+    ),
+    Target(
+        "introductions",
+        introductions.check_introductions,
+        seeds.INTRODUCTIONS,
+        (b"\x0a\x02n1", b"\x10\x01", b"\x12", b"\x1a", b"\x22", b"h:1", b"\0", b"\xff" * 9 + b"\x01", b"[::1]:1"),
     ),
     Target("config", configuration.check_config, seeds.CONFIGS, seeds.TOML_TOKENS, max_len=3000, weight=5, quick=700),
     Target(

@@ -16,7 +16,8 @@ from durable_streams_cluster import config, policies
 from durable_streams_cluster.gateway import caching, connection, headers, paths, sse
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.connection import Connection
-from durable_streams_cluster.storage import codecs, data_dir, keys, recovery
+from durable_streams_cluster.runtime import introductions
+from durable_streams_cluster.storage import codecs, data_dir, identity, keys, recovery
 from durable_streams_cluster.streams import json_mode
 from tests.fuzz import distil, engine
 from tests.fuzz.engine import Target, escaped, mutations, regression_test, unescaped
@@ -77,6 +78,9 @@ PLANTED: list[tuple[str, object, str, object]] = [
     ("turn_keys", recovery, "TURNS_KEPT", 63),
     ("durable_turn", recovery, "_unpack", lambda content, at: int.from_bytes(content[at + 8 : at + 16], "big")),
     ("format", data_dir, "_format_of", lambda text: json.loads(text)["format"]),
+    ("identity", identity, "_decode", identity._decoder.decode),
+    ("introductions", introductions, "parse_address", lambda text: None),
+    ("introductions", introductions, "_incarnation", lambda number: number),
     ("config", config, "_is_plain", lambda value: True),
     ("config", config, "_parse_url", lambda text: text or None),
     ("settings", policies, "_never_fits", lambda prefix: None),

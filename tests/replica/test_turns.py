@@ -5,7 +5,6 @@ from random import Random
 
 import pytest
 
-from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft import BecameLeader, messages
@@ -290,7 +289,7 @@ def test_an_entry_of_a_newer_build_stops_the_node(monkeypatch: pytest.MonkeyPatc
     node.propose(create("s"))
     node.turn()
     node.sync()
-    with pytest.raises(CorruptData, match="feature level"):
+    with pytest.raises(FromNewerBuild, match="feature level"):
         node.turn()
     assert node.content("s") is None
 

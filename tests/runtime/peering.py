@@ -16,7 +16,17 @@ from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.runtime.peers import Backoff, FirstIncarnation, Handlers, Identity, Kind, Lane, Peers
+from durable_streams_cluster.runtime.grpc_listener import Questions
+from durable_streams_cluster.runtime.peers import (
+    Backoff,
+    FirstIncarnation,
+    Handlers,
+    Identity,
+    Kind,
+    Lane,
+    NoQuestions,
+    Peers,
+)
 from durable_streams_cluster.settings import Address
 from tests.server import ROOT
 
@@ -54,6 +64,7 @@ class Node:
         host: str = "127.0.0.1",
         port: int = 0,
         accept: Callable[[Identity], str | None] | None = None,
+        questions: Questions | None = None,
     ) -> None:
         self.id = NodeId(name)
         self.identity = Identity(cluster, self.id, incarnation)
@@ -61,10 +72,18 @@ class Node:
         self.incarnations: set[tuple[NodeId, int]] = set()
         self.lost: list[NodeId] = []
         self.connected: list[NodeId] = []
+        self.moved: list[tuple[NodeId, str]] = []
         self.pauses: list[float] = []
         self.metrics = Metrics()
         self._changed = asyncio.Event()
-        handlers = Handlers(self._on_payload, self._on_lost, self._on_connected, accept or FirstIncarnation())
+        handlers = Handlers(
+            self._on_payload,
+            self._on_lost,
+            self._on_connected,
+            accept or FirstIncarnation(),
+            self._on_moved,
+            questions or NoQuestions(),
+        )
         self.peers = Peers(
             self.identity,
             Address(host, port),
@@ -85,6 +104,11 @@ class Node:
 
     def dials(self, other: "Node") -> None:
         self.peers.readdress(other.id, other.address)
+
+    def belong(self, *others: "Node", cluster: str = "c1") -> None:
+        """It is of a cluster now, with these, and says where it listens."""
+        identity = Identity(cluster, self.id, self.identity.incarnation, str(self.address))
+        self.peers.belong(identity, {other.id: other.address for other in others})
 
     def error(self, other: str, lane: Lane = Lane.RAFT) -> str:
         return self.peers.status()[NodeId(other)][lane].last_error
@@ -110,6 +134,10 @@ class Node:
 
     def _on_connected(self, peer: NodeId) -> None:
         self.connected.append(peer)
+        self._changed.set()
+
+    def _on_moved(self, peer: NodeId, address: str) -> None:
+        self.moved.append((peer, address))
         self._changed.set()
 
     async def _pause(self, seconds: float) -> None:

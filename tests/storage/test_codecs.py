@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.ids import Index, NodeId, Term
-from durable_streams_cluster.raft import Entry, EntryKind, HardState, entry_crc
+from durable_streams_cluster.raft import Entry, EntryKind, HardState, Member, Membership, entry_crc
 from durable_streams_cluster.storage import codecs
 from durable_streams_cluster.storage.codecs import AppliedState, Origin, Proposal
 from durable_streams_cluster.streams import commands as c
@@ -67,6 +67,7 @@ def entry(kind: EntryKind, data: bytes, feature_level: int = 1) -> Entry:
 
 
 Decode = Callable[[bytes], Any]
+MEMBERSHIP = Membership((Member(NodeId("n1"), 7, "host:1"), Member(NodeId("n2"), 8, "", voter=False, rises=True)), (9,))
 STORED: dict[str, tuple[object, bytes, Decode]] = {
     "meta": (META, codecs.encode_meta(META), codecs.decode_meta),
     "producer": (
@@ -90,6 +91,7 @@ STORED: dict[str, tuple[object, bytes, Decode]] = {
         lambda value: codecs.decode_entry(GROUP, 7, value),
     ),
     "record": (b"body", codecs.encode_record(1_234, b"body"), codecs.record_body),
+    "membership": (MEMBERSHIP, codecs.encode_membership(MEMBERSHIP), codecs.decode_membership),
 } | {
     f"command {number} {type(command).__name__}": (
         [Proposal(Origin(2, 3), command)],
@@ -108,6 +110,7 @@ GOLDEN = {
     "hard state": "0100000000000000050f0de39e9203a26e31",
     "entry": "01020001000000000000000300000000000004d2000001977420dc00f4c32cee64617461",
     "record": "0100000000000004d2626f6479",
+    "membership": "01929295a26e3107a6686f73743a31c3c295a26e3208a0c2c39109",
     "command 0 Create": (
         "0191929202039a01a3612f62aa746578742f706c61696e3cc0c3c40500626f647993a67372632fc3a992020503c0c0"
     ),

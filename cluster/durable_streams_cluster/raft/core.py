@@ -199,6 +199,8 @@ class RaftCore:
             return
         state.elapsed += 1
         if not state.may_stand:
+            if state.leader is not None and state.elapsed >= state.timeout:
+                state.become_follower(state.term, None, "")  # Nobody says so to a member that elects nobody.
             return
         # Not while a vote is on its way to the disk: it decides nothing yet, and the next one would not be faster.
         if (state.alone or state.elapsed >= state.timeout) and state.hard_state == self._durable_hard_state:

@@ -45,6 +45,10 @@ class MembershipChanged(msgspec.Struct, frozen=True):
 
     membership: Membership
 
+    def __str__(self) -> str:
+        learners = f", and {', '.join(self.membership.learners)} learning" if self.membership.learners else ""
+        return f"members are {', '.join(self.membership.voters)}{learners}"
+
 
 Event = BecameLeader | LeaderChanged | SteppedDown | Truncated | SnapshotNeeded | MembershipChanged
 

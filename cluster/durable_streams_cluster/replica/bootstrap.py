@@ -96,10 +96,12 @@ class Bootstrap:
         """Whom to ask, and where."""
         return {node: address for node, address in self._initial.items() if node != self._own.node}
 
-    def hear(self, said: Said) -> None:
-        """Another member says this of itself."""
-        if said.node in self.others:
-            self._heard[said.node] = said
+    def hear(self, said: Said) -> bool:
+        """Another member says this of itself; whether that is news."""
+        if said.node not in self.others or self._heard.get(said.node) == said:
+            return False
+        self._heard[said.node] = said
+        return True
 
     def recorded(self, members: tuple[Member, ...]) -> None:
         """What ``Record`` asked for is durable."""

@@ -286,7 +286,7 @@ class Group:
             self._tell(effects, to, chunk)
         self._receiver.sweep(effects.batch)
         waits = self._late or self._arrived is not None or self._sender.has_more or self._receiver.has_more
-        effects.more = self.core.has_more or bool(waits)
+        effects.more = self.core.has_more or self.members.has_more or bool(waits)
 
     def urgent(self, effects: Effects) -> None:
         """Only what must not wait while the store takes no write: heartbeats."""

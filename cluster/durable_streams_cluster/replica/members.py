@@ -97,8 +97,10 @@ class Members:
 
     @property
     def has_more(self) -> bool:
-        """Whether ``step`` may have something to do."""
-        return bool(self._asked or self._rising())
+        """Whether ``step`` would do something now: of a node that is alone no message and no tick makes a turn."""
+        if self._proposed is not None or self._core.objection() is not None:
+            return False
+        return bool(self._asked) or self._rising() is not None
 
     def step(self, cluster_ms: int, now: Now) -> None:
         """Propose what may be proposed: what was asked for, else the promotion of a learner that has caught up."""

@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import ClusterError, StorageError
+from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Membership, MembershipChanged, Objection, Readdress
+from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import Result, Wish
-from durable_streams_cluster.runtime.birth import Birth
+from durable_streams_cluster.runtime.birth import Birth, said_of
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_to_wire
 from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
+from durable_streams_cluster.runtime.seeking import seek
 from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1.peer_pb2 import ChangeReply
@@ -50,8 +51,13 @@ class Belonging:
         self._birth: Birth | None = None
         self._driver: Driver | None = None
         self._noting: asyncio.Task[None] | None = None
-        self._moved_to: Mapping[NodeId, str] = {}
-        """Addresses that this node was given, of members that were on record with others."""
+        self._told: Sequence[str] = ()
+        """Peer listeners that this node was told of when it was started."""
+        self._named: Mapping[NodeId, str] = {}
+        """Where the membership says that each member listens."""
+        self._heard: Mapping[NodeId, str] = {}
+        """Where members say that they do themselves: they moved, and the membership does not say so yet."""
+        self._seeking: asyncio.Task[None] | None = None
         handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
         nobody = Identity("", stored.node, stored.incarnation)
         self.peers = Peers(nobody, listen, {}, handlers, metrics=metrics, clock=clock, limits=limits)
@@ -59,18 +65,19 @@ class Belonging:
     async def start(self) -> None:
         """Listen; raises ConfigError when the address cannot be had."""
         await self.peers.start()
-        address = str(Address(self._advertise, self.peers.port))
-        self._birth = Birth(self._stored, address, self._keep, self._contacts)
+        self._birth = Birth(self._stored, self._address, self._keep, self._contacts)
+
+    @property
+    def _address(self) -> str:
+        """Where others reach this node's peer listener."""
+        return str(Address(self._advertise, self.peers.port))
 
     async def be_born(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> StoredIdentity:
         """Return when this node is of a cluster. ``initial`` and ``join`` are what it was told."""
         assert self._birth is not None
         await self._birth.run(initial, join)
         self._stored = self._birth.stored
-        on_record = {each.node: each.address for each in self._stored.record}
-        self._moved_to = {
-            node: address for node, address in initial.items() if node in on_record and on_record[node] != address
-        }
+        self._told = [*(address for node, address in initial.items() if node != self._stored.node), *join]
         return self._stored
 
     @property
@@ -87,15 +94,18 @@ class Belonging:
         self._driver = driver
         driver.transport = self.peers
         driver.watchers.append(self._watch)
-        membership = driver.replica.group.core.membership
-        known = {each.node: each.address for each in membership.members} or dict(self._birth.members)
-        address = str(Address(self._advertise, self.peers.port))
-        identity = Identity(stored.cluster, stored.node, stored.incarnation, address)
-        self.peers.belong(identity, self._others(known | dict(self._moved_to)))
-        self._note(known)
+        self._named = _addresses(self._membership)
+        identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address)
+        self.peers.belong(identity, self._others(self._named or self._birth.members))
+        self._seeking = asyncio.get_running_loop().create_task(
+            seek(self._told, said_of(stored), self._contacts, self.peers, self._objection), name="seek"
+        )
+        self._note()
 
     async def stop(self) -> None:
         """Nobody is reached or heard any more."""
+        if self._seeking is not None:
+            self._seeking.cancel()
         await self.peers.stop()
         if self._noting is not None:
             await asyncio.wait({self._noting})
@@ -131,19 +141,37 @@ class Belonging:
 
     def _moved(self, node: NodeId, address: str) -> None:
         """A peer listens elsewhere than is known: the leader tells the others."""
-        known = self._membership.member(node)
-        if self._driver is not None and self._driver.replica.group.leads and known is not None:
-            log.info("%s listens at %s now", node, address)
-            self._driver.change(Readdress(node, address), lambda _: None)
+        self._heard = {**self._heard, node: address}
+        self._tell_moved()
 
     def _watch(self, event: object) -> None:
-        if isinstance(event, MembershipChanged):
-            known = {each.node: each.address for each in event.membership.members}
-            self.peers.set_members(self._others(known))
-            self._note(known)
+        if isinstance(event, BecameLeader):
+            self._tell_moved()
+        elif isinstance(event, MembershipChanged):
+            before, self._named = self._named, _addresses(event.membership)
+            # Only what is news: a change of something else repeats what a member that moved has told otherwise since.
+            self._heard = {
+                node: address
+                for node, address in self._heard.items()
+                if node in event.membership.nodes and self._named.get(node) == before.get(node)
+            }
+            self.peers.set_members(self._others({**self._named, **self._heard}))
+            self._note()
 
-    def _note(self, known: Mapping[NodeId, str]) -> None:
+    def _tell_moved(self) -> None:
+        """Let the membership say where members are, this one among them, if it leads."""
+        driver = self._driver
+        if driver is None or not driver.replica.group.leads:
+            return
+        for node, address in {**self._heard, self._stored.node: self._address}.items():
+            known = self._membership.member(node)
+            if known is not None and known.address != address:
+                log.info("%s listens at %s now", node, address)
+                driver.change(Readdress(node, address), lambda _: None)
+
+    def _note(self) -> None:
         """Keep on disk whom to ask if the store is damaged; a moment later, and one after the other."""
+        known = {**self._named, **self._heard}
         others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
         if others == self._stored.others:
             return
@@ -162,14 +190,13 @@ class Belonging:
 
     def _others(self, addresses: Mapping[NodeId, str]) -> dict[NodeId, Address]:
         own = self._stored.node
-        return {node: parse_address(text) for node, text in addresses.items() if node != own and text}
+        return {node: parse_address(text) for node, text in addresses.items() if node != own}
 
     # ------------------------------------------------------------------------------------------ what peers ask
 
     def introduced(self, said: Said) -> Said:
         """See ``grpc_listener.Questions``."""
-        assert self._birth is not None
-        return self._birth.introduced(said)
+        return self._birth.introduced(said) if self._birth is not None else said_of(self._stored)
 
     async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
         """See ``grpc_listener.Questions``; any node answers, and the leader sees to it."""
@@ -194,15 +221,13 @@ class Belonging:
             done = await driver.hand_over.run(NodeId(wish) if wish else None)
             if done:
                 return self._reply(ChangeReply.DONE, "")
-            to = wish or "nobody"
-            return self._reply(ChangeReply.REFUSED, f"{to} could take over: it is no voter that has caught up")
+            who = f"{wish} does not take over: it is no other voter" if wish else "nobody takes over: there is no voter"
+            return self._reply(ChangeReply.REFUSED, f"{who} that is reached and has caught up")
         told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         try:
             driver.change(wish, told.set_result)
             async with asyncio.timeout(CHANGE_S):
                 result = await asyncio.shield(told)
-        except ClusterError as error:
-            return self._reply(ChangeReply.NO_LEADER, str(error))
         except TimeoutError:
             return self._reply(ChangeReply.UNKNOWN, "it takes long, and may yet happen")
         return self._answer(wish, result)
@@ -221,3 +246,7 @@ class Belonging:
     ) -> ChangeReply:
         members = members_to_wire((membership or self._membership).members)
         return ChangeReply(result=result, text=text, cluster=self._stored.cluster, members=members)
+
+
+def _addresses(membership: Membership) -> dict[NodeId, str]:
+    return {each.node: each.address for each in membership.members if each.address}

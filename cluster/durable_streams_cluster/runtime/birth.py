@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 0.5
 """Between two rounds of questions."""
+MAX_SAID = 64
+"""Different troubles that are logged before any is logged again."""
 
 
 class Contacts(Protocol):
@@ -40,6 +42,11 @@ class Contacts(Protocol):
     async def change(self, address: str, wish: Asked, cluster: str, *, handed_on: bool = False) -> ChangeReply:
         """Ask for another membership."""
         ...
+
+
+def said_of(stored: StoredIdentity) -> Said:
+    """What a node says of itself that is in no cluster's beginning."""
+    return Said(stored.node, stored.incarnation, stored.cluster, stored.record, stored.begun)
 
 
 class Birth:
@@ -63,16 +70,14 @@ class Birth:
         self._contacts = contacts
         self._bootstrap: Bootstrap | None = None
         self._heard = asyncio.Event()
+        self._said: set[str] = set()
 
     def introduced(self, said: Said) -> Said:
         """Another node says who it is; answer who this one is."""
-        if self._bootstrap is not None:
-            self._bootstrap.hear(said)
+        # Only news: two that wait for a third would answer each question with one of their own, without end.
+        if self._bootstrap is not None and self._bootstrap.hear(said):
             self._heard.set()
-        stored = self.stored
-        if stored.begun or self._bootstrap is None:
-            return Said(stored.node, stored.incarnation, stored.cluster, stored.record, stored.begun)
-        return self._bootstrap.said
+        return said_of(self.stored) if self.stored.begun or self._bootstrap is None else self._bootstrap.said
 
     async def run(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> None:
         """Return when this node is of a cluster; neither ``initial`` nor ``join``: of its own."""
@@ -115,7 +120,7 @@ class Birth:
                     return
                 case JoinInstead(cluster, by):
                     self._say(f"{by} is of cluster {cluster}, which has begun without this directory: asks to join")
-                    if await self._ask_to_join(list(bootstrap.others.values())):
+                    if await self._ask_to_join(list(bootstrap.others.values()), cluster):
                         self._bootstrap = None
                         return
                 case Disagree(text):
@@ -141,11 +146,11 @@ class Birth:
                 return
             await asyncio.sleep(AGAIN_S)
 
-    async def _ask_to_join(self, addresses: Sequence[str]) -> bool:
-        """Ask one after the other until one sees to it; whether this node is a member now."""
+    async def _ask_to_join(self, addresses: Sequence[str], cluster: str = "") -> bool:
+        """Ask one after the other until one sees to it, of ``cluster`` if it is known; whether this is a member now."""
         for address in addresses:
             try:
-                reply = await self._contacts.change(address, Join(replace(self._own, voter=False)), "")
+                reply = await self._contacts.change(address, Join(replace(self._own, voter=False)), cluster)
                 members = members_from_wire(reply.members)
             except (ConnectionError, ValueError) as error:
                 self._say(f"cannot join by {error}")
@@ -153,13 +158,19 @@ class Birth:
             if reply.result != ChangeReply.DONE:
                 self._say(f"cannot join by {address}: {reply.text}")
                 continue
-            await self._set(record=(), begun=True, cluster=reply.cluster, members=members)
+            # One of the first members is told nothing by the log of what this directory has on record.
+            first = self.stored.record if reply.cluster == cluster_of(self.stored.record) else ()
+            await self._set(record=first, begun=True, cluster=reply.cluster, members=members)
             self.members = {each.node: each.address for each in members}
             log.info("a member of cluster %s now: learns what it holds", reply.cluster)
             return True
         return False
 
     def _say(self, text: str) -> None:
-        if text != self.waits_for:
+        """Log it once, not in every round: what is in the way may be several things in turn."""
+        if text not in self._said:
+            if len(self._said) >= MAX_SAID:
+                self._said.clear()
+            self._said.add(text)
             log.info("%s", text)
         self.waits_for = text

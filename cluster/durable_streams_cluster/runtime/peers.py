@@ -126,7 +126,7 @@ class Peers:
         self._reports: dict[NodeId, asyncio.Handle] = {}
         self._stopped = False
         self._listener = Listener(identity, listen, handlers.accept, handlers.on_payload, handlers.questions, limits)
-        self._listener.on_greeted = self._greeted
+        self._listener.on_greeted = self.found
         self._dialing = Dialing(identity, handlers.accept, limits, clock, backoff, self._lost, self._connected)
         self._dialers: dict[tuple[NodeId, Lane], Dialer] = {}
         self._running = False
@@ -152,6 +152,7 @@ class Peers:
 
     def belong(self, identity: Identity, addresses: Mapping[NodeId, Address]) -> None:
         """This node is of a cluster now, whose other members are at these addresses: dial them, and let them in."""
+        assert not self._dialers, "nobody is a peer of a node of no cluster"
         self._listener.identity = identity
         self._dialing = replace(self._dialing, identity=identity)
         self.set_members(addresses)
@@ -160,6 +161,8 @@ class Peers:
         """Dial these from now on, and no others; who is not to be believed any more is not heard any more."""
         assert self._dialing.identity.node not in addresses, "a node is no peer of itself"
         assert len(addresses) <= MAX_PEERS
+        if self._stopped:
+            return
         self._set(dict(addresses))
         self._listener.judge_again()
 
@@ -180,8 +183,8 @@ class Peers:
                 if self._running and self._dialing.identity.cluster_id:
                     dialer.start()
 
-    def _greeted(self, peer: Identity) -> None:
-        """A member that this node has not heard of gets its answers, too; one that moved is found."""
+    def found(self, peer: Identity) -> None:
+        """A peer that is believed says where it listens: one that was not heard of gets its answers, too."""
         address = parse_address(peer.address)
         if self._stopped or self._addresses.get(peer.node) == address:
             return
@@ -220,6 +223,15 @@ class Peers:
             self._addresses[node] = address
             for lane in Lane:
                 self._dialers[node, lane].redial(address)
+
+    @property
+    def addresses(self) -> Mapping[NodeId, Address]:
+        """Where each peer is dialed."""
+        return dict(self._addresses)
+
+    def is_connected(self, node: NodeId) -> bool:
+        """Whether messages of Raft reach this peer."""
+        return (node, Lane.RAFT) in self._dialers and self._dialers[node, Lane.RAFT].connected
 
     def status(self) -> dict[NodeId, dict[Lane, LaneStatus]]:
         """How the streams to each peer are doing."""

@@ -40,6 +40,18 @@ class StoredIdentity(msgspec.Struct, frozen=True):
         return Membership(self.record)
 
 
+_decoder = msgspec.json.Decoder(StoredIdentity)
+
+
+def _decode(content: bytes) -> StoredIdentity:
+    """Raises ValueError (``msgspec.DecodeError`` is one), RecursionError."""
+    found = _decoder.decode(content)
+    for number in (found.incarnation, *(each.incarnation for each in found.record)):
+        if not 0 < number < 2**63:
+            raise ValueError("an incarnation is no number from 1 to 2^63 - 1")
+    return found
+
+
 class IdentityFile:
     """``DIR/identity``."""
 
@@ -51,7 +63,7 @@ class IdentityFile:
 
         Raises:
             CorruptData: it is damaged.
-            StorageError: it cannot be read.
+            StorageError: it cannot be read, or an unreleased build wrote it.
 
         """
         try:
@@ -61,11 +73,17 @@ class IdentityFile:
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error}") from error
         try:
-            return msgspec.json.decode(content, type=StoredIdentity)
-        except msgspec.DecodeError as error:
+            found = _decode(content)
+        except (ValueError, RecursionError) as error:
             raise CorruptData(
                 f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it"
             ) from error
+        if found.cluster and not (found.record or found.begun):
+            raise StorageError(
+                f"{self._path} is of an unreleased build, and names no data directories of the cluster's members. "
+                "Nothing was changed. Next step: if the node was alone, remove the file; else empty the directory"
+            )
+        return found
 
     def write(self, identity: StoredIdentity) -> None:
         """Put it there, durably; raises StorageError."""
