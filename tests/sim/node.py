@@ -149,7 +149,9 @@ class Life:
         self.node.life = None
 
     async def stop(self) -> None:
-        """SIGTERM: as ``node.Node.stop`` does."""
+        """SIGTERM: as ``node.Node.stop`` does; not one that came to a process that was paused until all was healed."""
+        if self.node.world.faults.stopped:
+            return
         self.stopping = True
         led = self.replica.group.core.role is Role.LEADER
         await self.driver.hand_over.run()
