@@ -62,12 +62,17 @@ class Birth:
         self._keep = keep
         self._contacts = contacts
         self._bootstrap: Bootstrap | None = None
+        self._taken_by: Said | None = None
+        """Who says that this node is a member of its cluster."""
         self._heard = asyncio.Event()
 
     def introduced(self, said: Said) -> Said:
         """Another node says who it is; answer who this one is."""
         if self._bootstrap is not None:
             self._bootstrap.hear(said)
+            self._heard.set()
+        elif said.cluster and any(self._is_this(each) for each in said.members):
+            self._taken_by = said
             self._heard.set()
         stored = self.stored
         if stored.begun or self._bootstrap is None:
@@ -131,10 +136,13 @@ class Birth:
     # ------------------------------------------------------------------------------------------------ joining one
 
     async def _join(self, addresses: Sequence[str]) -> None:
-        while True:
-            if await self._ask_to_join(addresses):
+        """Ask until one of ``addresses`` sees to it; or an operator did, and a member says so."""
+        while not await self._ask_to_join(addresses):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), AGAIN_S)
+            if (by := self._taken_by) is not None:
+                await self._joined(by.cluster, by.members)
                 return
-            await asyncio.sleep(AGAIN_S)
 
     async def _ask_to_join(self, addresses: Sequence[str]) -> bool:
         """Ask one after the other until one sees to it; whether this node is a member now."""
@@ -148,11 +156,17 @@ class Birth:
             if reply.result != ChangeReply.DONE:
                 self._say(f"cannot join by {address}: {reply.text}")
                 continue
-            await self._set(record=(), begun=True, cluster=reply.cluster)
-            self.members = {each.node: each.address for each in members}
-            log.info("a member of cluster %s now: learns what it holds", reply.cluster)
+            await self._joined(reply.cluster, members)
             return True
         return False
+
+    async def _joined(self, cluster: str, members: tuple[Member, ...]) -> None:
+        await self._set(record=(), begun=True, cluster=cluster)
+        self.members = {each.node: each.address for each in members}
+        log.info("a member of cluster %s now: learns what it holds", cluster)
+
+    def _is_this(self, member: Member) -> bool:
+        return (member.node, member.incarnation) == (self.stored.node, self.stored.incarnation)
 
     def _say(self, text: str) -> None:
         if text != self.waits_for:
