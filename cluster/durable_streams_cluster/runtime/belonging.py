@@ -9,7 +9,7 @@ from durable_streams_cluster.errors import ClusterError, Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Membership, MembershipChanged, Objection, Readdress
+from durable_streams_cluster.raft import Membership, MembershipChanged, Objection, Readdress, Remove
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.runtime.birth import Birth
@@ -179,6 +179,9 @@ class Belonging:
         if cluster not in ("", own):
             return ChangeReply(result=ChangeReply.REFUSED, text=f"this is cluster {own}, and not {cluster}")
         group = self._driver.replica.group
+        if group.leads and wish == Remove(self._stored.node):
+            # Who has heard that this node was removed hears no more of it: it would not learn that that is committed.
+            await self._driver.hand_over.run()
         if group.leads:
             return await self._change_here(self._driver, wish)
         leader = group.core.membership.member(group.core.leader) if group.core.leader is not None else None
