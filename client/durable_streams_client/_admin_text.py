@@ -30,7 +30,7 @@ def status_text(reply: StatusReply) -> str:
         if not row.reachable:
             notes.append(f"{row.member.node} does not answer: {row.error}")
         notes += [f"{row.member.node} is not ready: {reason}" for reason in row.report.not_ready]
-    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+    return "\n".join([*lines, *([""] if notes else []), *map(printable, notes)]) + "\n"
 
 
 def members_text(reply: StatusReply) -> str:
@@ -39,6 +39,11 @@ def members_text(reply: StatusReply) -> str:
     rows = [(each.node, _kind(each), each.address, str(each.incarnation)) for each in members]
     notes = [] if reply.current else ["", _NOT_CURRENT]
     return "\n".join([*_table([("NODE", "MEMBER", "ADDRESS", "DIRECTORY"), *rows]), *notes]) + "\n"
+
+
+def printable(said: str) -> str:
+    """Return what a node said, without what would move the cursor of a terminal."""
+    return "".join(each if each.isprintable() else " " for each in said)
 
 
 def _row(row: MemberStatus) -> Sequence[str]:
@@ -67,6 +72,7 @@ def _state(row: MemberStatus) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

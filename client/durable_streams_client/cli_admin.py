@@ -59,7 +59,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         said = asyncio.run(_answer(options))
     except AdminError as error:
-        sys.stderr.write(f"durable-streams: error: {_printable(str(error))}\n")
+        sys.stderr.write(f"durable-streams: error: {text.printable(str(error))}\n")
         return EXIT_REFUSED
     except KeyboardInterrupt:
         sys.stderr.write("durable-streams: interrupted: a change that was asked for may yet happen\n")
@@ -92,7 +92,7 @@ async def _answer(options: argparse.Namespace) -> str:
             changed = await admin.change(ChangeRequest(remove=node))
         case other:
             raise AssertionError(other)
-    return text.change_json(changed) if as_json else f"{changed.text or _become(node, changed)}\n"
+    return text.change_json(changed) if as_json else f"{text.printable(changed.text) or _become(node, changed)}\n"
 
 
 async def _transfer(admin: Admin, to: str | None, *, as_json: bool) -> str:
@@ -199,8 +199,3 @@ def _seconds(given: str) -> float:
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"{given!r} is not a time: write 500ms, 30s or 2m")
     return seconds
-
-
-def _printable(said: str) -> str:
-    """What a node said, without what would move the cursor of a terminal."""
-    return "".join(each if each.isprintable() else " " for each in said)

@@ -49,6 +49,14 @@ def test_a_node_that_drains_is_not_only_not_ready() -> None:
     assert "  draining  " in text.status_text(said)
 
 
+def test_what_a_node_says_does_not_move_the_cursor() -> None:
+    said = status()
+    said.members[0].report.version = "\x1b[2J"
+    said.members[1].error = "no\nanswer"
+    assert text.status_text(said).count("\n") == STATUS.count("\n")
+    assert "\x1b" not in text.status_text(said)
+
+
 def test_status_for_programs() -> None:
     said = json.loads(text.status_json(status()))
     leader, silent, learner = said.pop("members")
