@@ -1,11 +1,12 @@
 """The ``durable-streams`` command: finds who answers a subcommand, and says what to install when nobody can.
 
 It lives in the client, so that the base install has it. The cluster is loaded by name, only when asked for: the client
-never depends on it, and starting a client command costs no import of RocksDB.
+never depends on it, and starting a client command costs no import of RocksDB. Nor is gRPC loaded for what needs none.
 """
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,10 @@ _CLUSTER_COMMANDS = {
     "serve": "run a node",
     "cluster": "try a cluster: three nodes in this terminal, with durable-streams cluster up",
     "config": "check a configuration: durable-streams config check --config node.toml",
+}
+
+_CLIENT_COMMANDS = {
+    "admin": "see how a cluster is, and change its members: durable-streams admin status",
 }
 
 _HELP = """\
@@ -50,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _print(f"durable-streams {_version()}\n", sys.stdout, 0)
         case [command, *_] if command in _CLUSTER_COMMANDS:
             return _run_cluster(arguments)
+        case ["admin", *rest]:
+            return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
         case _:
             return _unknown(arguments[0])
 
@@ -67,14 +74,15 @@ def _run_cluster(arguments: list[str]) -> int:
 
 
 def _unknown(command: str) -> int:
-    near = difflib.get_close_matches(command, _CLUSTER_COMMANDS, n=1)
+    near = difflib.get_close_matches(command, _CLUSTER_COMMANDS | _CLIENT_COMMANDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     text = f"durable-streams: error: unknown command {command!r}{hint}\nTry: durable-streams --help\n"
     return _print(text, sys.stderr, 2)
 
 
 def _help() -> str:
-    return _HELP.format(commands="".join(f"  {name:<14} {text}\n" for name, text in _CLUSTER_COMMANDS.items()))
+    commands = _CLUSTER_COMMANDS | _CLIENT_COMMANDS
+    return _HELP.format(commands="".join(f"  {name:<14} {text}\n" for name, text in commands.items()))
 
 
 def _version() -> str:

@@ -102,6 +102,10 @@ PEER_CONNECTIONS = 2 * PEER_STREAMS * MAX_PEERS
 """To the peer listener. Twice what the peers need: one that comes back may do so before its last one is known dead."""
 
 
+GRPC_CONNECTIONS = 16
+"""To the listener for clients, which operators ask."""
+
+
 def max_lingering(connections: int) -> int:
     """How many connections that were refused may stay until they have read it, of a listener with so many others."""
     return min(max(connections // 8, 16), 256)
@@ -219,7 +223,8 @@ class FilePlan:
         """The plan in which ``connections`` fit, of a node with so many ``peers``."""
         store = 0 if in_memory else STORE_OPEN_FILES
         between = PEER_CONNECTIONS + PEER_STREAMS * peers if peers else 0
-        return cls(store + between + OTHER_OPEN_FILES + OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS), connections)
+        ours = OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS) + GRPC_CONNECTIONS
+        return cls(store + between + OTHER_OPEN_FILES + ours, connections)
 
     def within(self, files: int) -> "FilePlan":
         """The same with so many connections, none perhaps, as fit into ``files``."""
@@ -238,6 +243,22 @@ class FilePlan:
         # the turn after the next.
         assert 2 * 2 * 2 * ACCEPT_BATCH <= OTHER_OPEN_FILES // 2, "connections must not take what the store is left"
         assert self.connections >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """What the listener for clients takes. Sizes in bytes, times in seconds."""
+
+    message_bytes: int = 64 * KIB
+    """One question, or its answer: a row of less than 1 KiB for each of ``MAX_MEMBERS``."""
+    streams: int = 8
+    """Questions under way on one connection; and on all of them no more than there may be connections."""
+    keepalive_s: float = 10.0
+    keepalive_timeout_s: float = 10.0
+    """As of ``PeerLimits``. Clients may be far away, and nothing waits for them."""
+
+    def __post_init__(self) -> None:
+        assert self.message_bytes >= 4 * KIB * MAX_MEMBERS, "all members must fit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,15 @@ from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, DiskHangs, StorageError
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
-from durable_streams_cluster.observe.health import HealthApp
+from durable_streams_cluster.observe.health import HealthApp, failing
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Member
 from durable_streams_cluster.replica.bootstrap import cluster_of
 from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.belonging import Belonging
+from durable_streams_cluster.runtime.grpc_admin import AdminListener
+from durable_streams_cluster.runtime.operating import Operating
+from durable_streams_cluster.runtime.reports import Reports, Standing
 from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage import keys, repair
@@ -197,6 +200,8 @@ class Node:
                 stored, config.listen.peer, config.advertise, self._keep, metrics=self.metrics, clock=self._clock
             )
         self._ready = {"cluster": self._belongs, "draining": self._not_draining}
+        self._operating = Operating(self._belonging)
+        self._admin = AdminListener(config.listen.grpc, self._operating)
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
         health = HealthApp(self._ready, self.metrics)
         self._ops = HttpServer(health, config.listen.ops.host, config.listen.ops.port, few, name="ops")
@@ -207,6 +212,7 @@ class Node:
     async def start(self, on_ready: Callable[[Addresses], None]) -> None:
         """Find out of which cluster this node is, or begin one; then serve it."""
         await self._ops.start()
+        await self._admin.start()
         peer: Address | None = None
         if self._belonging is not None:
             await self._belonging.start()
@@ -218,11 +224,15 @@ class Node:
         )
         self._ready |= serving.checks
         self.metrics.servers.update(http=serving.http, ops=self._ops)
+        asks = self._belonging.contacts if self._belonging is not None else None
+        reports = Reports(self._stored, serving.driver, self._standing, asks)
+        self._operating.attach(reports)
         if self._belonging is not None:
-            self._belonging.attach(serving.driver)
+            self._belonging.attach(serving.driver, reports.own)
         await serving.start()
         http = Address(serving.http.host, serving.http.port)
-        on_ready(Addresses(http=http, peer=peer, ops=Address(self._ops.host, self._ops.port)))
+        grpc = Address(self._config.listen.grpc.host, self._admin.port)
+        on_ready(Addresses(http=http, grpc=grpc, peer=peer, ops=Address(self._ops.host, self._ops.port)))
 
     async def _be_born(self, belonging: Belonging) -> None:
         if self._kv is not None:
@@ -268,6 +278,7 @@ class Node:
         if self._serving is not None:
             await self._serving.drain()
         await self._ops.stop()
+        await self._admin.stop()
         if self._belonging is not None:
             await self._belonging.stop()
         if self._serving is not None:
@@ -283,6 +294,9 @@ class Node:
     def _belongs(self) -> tuple[bool, str]:
         waits_for = self._belonging.waits_for if self._belonging is not None else ""
         return not waits_for, waits_for or self._stored.cluster
+
+    def _standing(self) -> Standing:
+        return Standing(failing(self._ready), self._draining)
 
     def _not_draining(self) -> tuple[bool, str]:
         return not self._draining, "draining" if self._draining else "serving"

@@ -42,7 +42,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("data-dir", "./data", "DIR", _OTHER, "where streams are stored; one process at a time holds it"),
     Setting("in-memory", "false", "", _OTHER, "store nothing on disk: all is lost at exit (one voter only)", "switch"),
     Setting("http", "127.0.0.1:4437", "HOST:PORT", _LISTEN, "Durable Streams protocol, for browsers and any client"),
-    Setting("grpc", "127.0.0.1:4438", "HOST:PORT", _LISTEN, "client SDK and stand-alone gateways"),
+    Setting("grpc", "127.0.0.1:4438", "HOST:PORT", _LISTEN, "operators (durable-streams admin), and the client SDK"),
     Setting("peer", "127.0.0.1:4439", "HOST:PORT", _LISTEN, "the other nodes of the cluster"),
     Setting("ops", "127.0.0.1:4440", "HOST:PORT", _LISTEN, "/livez, /readyz and /metrics"),
     Setting(

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from durable_streams_cluster.errors import FromNewerBuild
 from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft import BecameLeader, messages

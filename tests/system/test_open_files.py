@@ -107,7 +107,7 @@ def test_too_few_for_any_use(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError):
         process.wait_ready()
     assert process.wait() == 2
-    assert "raise the limit to 11104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit)" in process.errors
+    assert "raise the limit to 11120 (ulimit -n in a shell, LimitNOFILE= in a systemd unit)" in process.errors
     assert not (tmp_path / "data").exists()
 
 

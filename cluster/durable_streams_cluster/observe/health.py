@@ -63,13 +63,22 @@ class HealthApp:
         return _report(self._checks[path], verbose)
 
 
+def failing(checks: Mapping[str, Check]) -> list[str]:
+    """Return the checks that say no, with their words."""
+    return [f"{name}: {detail}" for name, ok, detail in _results(checks) if not ok]
+
+
 def _report(checks: Mapping[str, Check], verbose: bool) -> tuple[int, str, bytes]:
-    """Run every check: with one that failed, an operator wants to see the others as well."""
-    results = [(name, *_run(check)) for name, check in checks.items()]
+    results = _results(checks)
     healthy = all(ok for _, ok, _ in results)
     lines = [f"[{'+' if ok else '-'}]{name}: {detail}" for name, ok, detail in results if verbose or not ok]
     text = "\n".join([*lines, "ok" if healthy else "not ok"]) + "\n"
     return (200 if healthy else 503), _TEXT, text.encode("utf-8", "backslashreplace")
+
+
+def _results(checks: Mapping[str, Check]) -> list[tuple[str, bool, str]]:
+    """Run every check: with one that failed, an operator wants to see the others as well."""
+    return [(name, *_run(check)) for name, check in checks.items()]
 
 
 def _run(check: Check) -> tuple[bool, str]:

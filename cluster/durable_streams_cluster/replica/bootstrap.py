@@ -32,6 +32,8 @@ class Said(msgspec.Struct, frozen=True):
     """Whether it knows that all of them have this record: it takes part, or did."""
     initial: tuple[tuple[NodeId, str], ...] = ()
     """The names and addresses that it was given."""
+    members: tuple[Member, ...] = ()
+    """Who belongs to its cluster, said to one that was taken into it and may not know yet."""
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from durable_streams_cluster.clock import Clock
-from durable_streams_cluster.errors import StorageError
+from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress
+from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress, Remove
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.runtime.birth import Birth, said_of
@@ -22,12 +22,22 @@ from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
 from durable_streams_cluster.runtime.seeking import seek
 from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_cluster.storage.identity import StoredIdentity
-from durable_streams_proto.v1.peer_pb2 import ChangeReply
+from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
 
 log = logging.getLogger(__name__)
 
 CHANGE_S = 15.0
 """Whoever asks for a change is answered by then."""
+NEXT_STEPS: Mapping[Objection, str] = {
+    Objection.IN_FLIGHT: "ask again when that is done",
+    Objection.NAME: "end that one first, or choose another name",
+    Objection.FULL: "remove one first",
+    Objection.UNKNOWN: "see who belongs to the cluster",
+    Objection.LAST: "add a voter first; to give the cluster up, end its node",
+    Objection.BEHIND: "see how far it is behind, and ask again when that is little",
+    Objection.QUORUM: "start those first that are down",
+}
+"""What whoever was refused can do, where that is not said by the reason itself."""
 
 
 class Belonging:
@@ -47,7 +57,8 @@ class Belonging:
         self._advertise = advertise
         self._stored = stored
         self._keep = keep
-        self._contacts = Contacts(limits)
+        self.contacts = Contacts(limits)
+        """How others are asked."""
         self._birth: Birth | None = None
         self._driver: Driver | None = None
         self._noting: asyncio.Task[None] | None = None
@@ -58,6 +69,7 @@ class Belonging:
         self._heard: Mapping[NodeId, str] = {}
         """Where members say that they do themselves: they moved, and the membership does not say so yet."""
         self._seeking: asyncio.Task[None] | None = None
+        self._report: Callable[[], ReportReply] | None = None
         handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
         nobody = Identity("", stored.node, stored.incarnation)
         self.peers = Peers(nobody, listen, {}, handlers, metrics=metrics, clock=clock, limits=limits)
@@ -65,7 +77,7 @@ class Belonging:
     async def start(self) -> None:
         """Listen; raises ConfigError when the address cannot be had."""
         await self.peers.start()
-        self._birth = Birth(self._stored, self._address, self._keep, self._contacts)
+        self._birth = Birth(self._stored, self._address, self._keep, self.contacts)
 
     @property
     def _address(self) -> str:
@@ -87,18 +99,24 @@ class Belonging:
             return "it starts"
         return "" if self._birth.stored.begun else self._birth.waits_for or "it starts"
 
-    def attach(self, driver: Driver) -> None:
-        """Let the driver reach the others; before it starts."""
+    @property
+    def said(self) -> Said:
+        """Who this node is."""
+        stored = self._stored
+        return Said(stored.node, stored.incarnation, stored.cluster, stored.record, stored.begun)
+
+    def attach(self, driver: Driver, report: Callable[[], ReportReply]) -> None:
+        """Let the driver reach the others; before it starts. ``report``: how this node is."""
         assert self._birth is not None
         stored = self._stored
-        self._driver = driver
+        self._driver, self._report = driver, report
         driver.transport = self.peers
         driver.watchers.append(self._watch)
         self._named = _addresses(self._membership)
         identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address)
         self.peers.belong(identity, self._others(self._named or self._birth.members))
         self._seeking = asyncio.get_running_loop().create_task(
-            seek(self._told, said_of(stored), self._contacts, self.peers, self._objection), name="seek"
+            seek(self._told, said_of(stored), self.contacts, self.peers, self._objection), name="seek"
         )
         self._note()
 
@@ -198,6 +216,14 @@ class Belonging:
         """See ``grpc_listener.Questions``."""
         return self._birth.introduced(said) if self._birth is not None else said_of(self._stored)
 
+    def report(self, cluster: str) -> ReportReply:
+        """See ``grpc_listener.Questions``."""
+        if self._report is None:
+            raise Unavailable(f"this node is of no cluster yet: {self.waits_for or 'it starts'}")
+        if cluster != self._stored.cluster:
+            raise Unavailable(f"this is a node of cluster {self._stored.cluster}")
+        return self._report()
+
     async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
         """See ``grpc_listener.Questions``; any node answers, and the leader sees to it."""
         own = self._stored.cluster
@@ -206,23 +232,22 @@ class Belonging:
         if cluster not in ("", own):
             return ChangeReply(result=ChangeReply.REFUSED, text=f"this is cluster {own}, and not {cluster}")
         group = self._driver.replica.group
+        if group.leads and wish == Remove(self._stored.node):
+            # Who has heard that this node was removed hears no more of it: it would not learn that that is committed.
+            await self._driver.hand_over.run()
         if group.leads:
             return await self._change_here(self._driver, wish)
         leader = group.core.membership.member(group.core.leader) if group.core.leader is not None else None
         if leader is None or handed_on:
             return self._reply(ChangeReply.NO_LEADER, "no leader is known here: ask again in a moment")
         try:
-            return await self._contacts.change(leader.address, wish, own, handed_on=True)
+            return await self.contacts.change(leader.address, wish, own, handed_on=True)
         except ConnectionError as error:
             return self._reply(ChangeReply.UNKNOWN, f"{leader.node} leads, and does not answer: {error}")
 
     async def _change_here(self, driver: Driver, wish: Asked) -> ChangeReply:
         if isinstance(wish, Transfer):
-            done = await driver.hand_over.run(NodeId(wish) if wish else None)
-            if done:
-                return self._reply(ChangeReply.DONE, "")
-            who = f"{wish} does not take over: it is no other voter" if wish else "nobody takes over: there is no voter"
-            return self._reply(ChangeReply.REFUSED, f"{who} that is reached and has caught up")
+            return await self._transfer_here(driver, wish)
         told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         try:
             driver.change(wish, told.set_result)
@@ -232,14 +257,25 @@ class Belonging:
             return self._reply(ChangeReply.UNKNOWN, "it takes long, and may yet happen")
         return self._answer(wish, result)
 
+    async def _transfer_here(self, driver: Driver, to: Transfer) -> ChangeReply:
+        if to == str(self._stored.node):
+            return self._reply(ChangeReply.DONE, f"{to} leads already")
+        if await driver.hand_over.run(NodeId(to) if to else None):
+            return self._reply(ChangeReply.DONE, "")
+        nobody = f"{to} does not take over" if to else "nobody takes over"
+        why = "it has to be a voter that answers and has caught up. Next step: see how far each is behind"
+        return self._reply(ChangeReply.REFUSED, f"{nobody}: {why}")
+
     def _answer(self, wish: Wish, result: Result) -> ChangeReply:
         if isinstance(result, Membership):
             log.info("membership changed: %s", wish)
             return self._reply(ChangeReply.DONE, "", result)
         if result is None:
             return self._reply(ChangeReply.UNKNOWN, "the leader lost its lead: it may yet happen")
-        no_leader = result is Objection.NOT_LEADER
-        return self._reply(ChangeReply.NO_LEADER if no_leader else ChangeReply.REFUSED, result.value)
+        if result is Objection.NOT_LEADER:
+            return self._reply(ChangeReply.NO_LEADER, result.value)
+        step = NEXT_STEPS.get(result)
+        return self._reply(ChangeReply.REFUSED, f"{result.value}. Next step: {step}" if step else result.value)
 
     def _reply(
         self, result: "ChangeReply.Result.ValueType", text: str, membership: Membership | None = None

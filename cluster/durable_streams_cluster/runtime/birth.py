@@ -69,6 +69,8 @@ class Birth:
         self._keep = keep
         self._contacts = contacts
         self._bootstrap: Bootstrap | None = None
+        self._taken_by: Said | None = None
+        """Who says that this node is a member of its cluster."""
         self._heard = asyncio.Event()
         self._said: set[str] = set()
 
@@ -76,6 +78,9 @@ class Birth:
         """Another node says who it is; answer who this one is."""
         # Only news: two that wait for a third would answer each question with one of their own, without end.
         if self._bootstrap is not None and self._bootstrap.hear(said):
+            self._heard.set()
+        elif said.cluster and any(self._is_this(each) for each in said.members):
+            self._taken_by = said
             self._heard.set()
         return said_of(self.stored) if self.stored.begun or self._bootstrap is None else self._bootstrap.said
 
@@ -141,10 +146,13 @@ class Birth:
     # ------------------------------------------------------------------------------------------------ joining one
 
     async def _join(self, addresses: Sequence[str]) -> None:
-        while True:
-            if await self._ask_to_join(addresses):
+        """Ask until one of ``addresses`` sees to it; or an operator did, and a member says so."""
+        while not await self._ask_to_join(addresses):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), AGAIN_S)
+            if (by := self._taken_by) is not None:
+                await self._joined(by.cluster, by.members)
                 return
-            await asyncio.sleep(AGAIN_S)
 
     async def _ask_to_join(self, addresses: Sequence[str], cluster: str = "") -> bool:
         """Ask one after the other until one sees to it, of ``cluster`` if it is known; whether this is a member now."""
@@ -158,13 +166,19 @@ class Birth:
             if reply.result != ChangeReply.DONE:
                 self._say(f"cannot join by {address}: {reply.text}")
                 continue
-            # One of the first members is told nothing by the log of what this directory has on record.
-            first = self.stored.record if reply.cluster == cluster_of(self.stored.record) else ()
-            await self._set(record=first, begun=True, cluster=reply.cluster, members=members)
-            self.members = {each.node: each.address for each in members}
-            log.info("a member of cluster %s now: learns what it holds", reply.cluster)
+            await self._joined(reply.cluster, members)
             return True
         return False
+
+    async def _joined(self, cluster: str, members: tuple[Member, ...]) -> None:
+        # One of the first members is told nothing by the log of what this directory has on record.
+        first = self.stored.record if cluster == cluster_of(self.stored.record) else ()
+        await self._set(record=first, begun=True, cluster=cluster, members=members)
+        self.members = {each.node: each.address for each in members}
+        log.info("a member of cluster %s now: learns what it holds", cluster)
+
+    def _is_this(self, member: Member) -> bool:
+        return (member.node, member.incarnation) == (self.stored.node, self.stored.incarnation)
 
     def _say(self, text: str) -> None:
         """Log it once, not in every round: what is in the way may be several things in turn."""

@@ -1,4 +1,9 @@
-"""Questions to a peer listener, one call each: before two nodes are of one cluster, and to a leader."""
+"""Questions to a peer listener, one call each: before two nodes are of one cluster, to a leader, and how a node is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -8,11 +13,15 @@ from durable_streams_cluster.runtime.grpc_dialer import knock
 from durable_streams_cluster.runtime.grpc_options import dialing
 from durable_streams_cluster.runtime.introductions import Asked, said_from_wire, said_to_wire, wish_to_wire
 from durable_streams_cluster.settings import parse_address
-from durable_streams_proto.v1.peer_pb2 import ChangeReply
+from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply, ReportRequest
 from durable_streams_proto.v1.peer_pb2_grpc import PeersStub
+
+if TYPE_CHECKING:
+    from durable_streams_proto.v1.peer_pb2_grpc import PeersAsyncStub
 
 INTRODUCE_S = 2.0
 CHANGE_S = 20.0
+REPORT_S = 2.0
 """How long an answer is waited for; a change waits for the one under way."""
 
 
@@ -24,21 +33,28 @@ class Contacts:
 
     async def introduce(self, address: str, said: Said) -> Said:
         """Say who this is, and learn who listens there."""
-        try:
-            await knock(parse_address(address), INTRODUCE_S)
-            async with grpc.aio.insecure_channel(address, options=dialing(self._limits)) as channel:
-                call = PeersStub(channel).Introduce(said_to_wire(said), timeout=INTRODUCE_S)
-                return said_from_wire(await call)
-        except (grpc.RpcError, OSError, ValueError) as error:
-            raise ConnectionError(f"{address}: {_words(error)}") from error
+        async with self._reach(address) as stub:
+            return said_from_wire(await stub.Introduce(said_to_wire(said), timeout=INTRODUCE_S))
 
     async def change(self, address: str, wish: Asked, cluster: str, *, handed_on: bool = False) -> ChangeReply:
         """Ask for another membership."""
+        async with self._reach(address) as stub:
+            return await stub.Change(wish_to_wire(wish, cluster, handed_on=handed_on), timeout=CHANGE_S)
+
+    async def report(self, address: str, cluster: str) -> ReportReply:
+        """Ask a node of ``cluster`` how it is; ends after ``REPORT_S``, name and connection included."""
+        try:
+            async with asyncio.timeout(REPORT_S), self._reach(address) as stub:
+                return await stub.Report(ReportRequest(cluster=cluster))
+        except TimeoutError as error:
+            raise ConnectionError(f"{address}: no answer within {REPORT_S:g} s") from error
+
+    @asynccontextmanager
+    async def _reach(self, address: str) -> AsyncIterator["PeersAsyncStub"]:
         try:
             await knock(parse_address(address), INTRODUCE_S)
             async with grpc.aio.insecure_channel(address, options=dialing(self._limits)) as channel:
-                request = wish_to_wire(wish, cluster, handed_on=handed_on)
-                return await PeersStub(channel).Change(request, timeout=CHANGE_S)
+                yield PeersStub(channel)
         except (grpc.RpcError, OSError, ValueError) as error:
             raise ConnectionError(f"{address}: {_words(error)}") from error
 

@@ -1,9 +1,6 @@
 """The peer listener: takes the streams that peers open, believes none before it was judged, and hands payloads on."""
 
-import asyncio
-import errno
 import logging
-import socket
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -11,16 +8,25 @@ from typing import Any, Protocol
 import grpc
 from grpc.aio import ServicerContext
 
-from durable_streams_cluster.errors import ConfigError
+from durable_streams_cluster.errors import Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import PEER_CONNECTIONS, PeerLimits
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.runtime.greeting import Accept, Identity, Refused, introduce, judge_dialer
+from durable_streams_cluster.runtime.grpc_binding import bind
 from durable_streams_cluster.runtime.grpc_options import listening
 from durable_streams_cluster.runtime.introductions import Asked, said_from_wire, said_to_wire, wish_from_wire
 from durable_streams_cluster.runtime.outbox import Lane
 from durable_streams_cluster.settings import Address
-from durable_streams_proto.v1.peer_pb2 import Acknowledgement, ChangeReply, ChangeRequest, Envelope, Introduction
+from durable_streams_proto.v1.peer_pb2 import (
+    Acknowledgement,
+    ChangeReply,
+    ChangeRequest,
+    Envelope,
+    Introduction,
+    ReportReply,
+    ReportRequest,
+)
 from durable_streams_proto.v1.peer_pb2_grpc import PeersServicer, add_PeersServicer_to_server
 
 log = logging.getLogger(__name__)
@@ -41,6 +47,10 @@ class Questions(Protocol):
 
     async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
         """Somebody of ``cluster`` wants another membership; ``handed_on``: another node asks in their place."""
+        ...
+
+    def report(self, cluster: str) -> ReportReply:
+        """A node of ``cluster`` wants to know how this one is. Raises Unavailable: it is of another, or of none yet."""
         ...
 
 
@@ -83,7 +93,7 @@ class Listener:
         """Bind and serve. Raises ConfigError when the address cannot be had."""
         server = grpc.aio.server(options=listening(self._limits), maximum_concurrent_rpcs=PEER_CONNECTIONS)
         add_PeersServicer_to_server(_Service(self._receive, self._questions), server)
-        self.port = await _bind(server, self._address)
+        self.port = await bind(server, "peer", self._address)
         self._server = server
         await server.start()
 
@@ -165,39 +175,13 @@ class _Service(PeersServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return await self._questions.change(wish, request.cluster, handed_on=request.handed_on)
 
+    async def Report(self, request: ReportRequest, context: _AnyContext) -> ReportReply:  # noqa: N802
+        try:
+            return self._questions.report(request.cluster)
+        except Unavailable as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
 
 def _host(context: _Context) -> str:
     """Where the dialer is, without its port."""
     return context.peer().rpartition(":")[0]
-
-
-async def _bind(server: grpc.aio.Server, address: Address) -> int:
-    """Open a port on each address that the host stands for: gRPC is content when it gets one of them."""
-    port = address.port
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(address.host, port, type=socket.SOCK_STREAM)
-        bound = 0
-        # IPv4 first, so that port 0 is picked there and then tried for the others.
-        for family, _, _, _, at in sorted(set(found), key=lambda info: info[0]):
-            try:
-                _try(family, at[0], port)
-            except OSError as error:
-                if bound and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    continue  # localhost is also ::1 in /etc/hosts of machines without IPv6.
-                raise
-            port = server.add_insecure_port(str(Address(str(at[0]), port)))
-            bound += 1
-    except (OSError, RuntimeError) as error:
-        number = error.errno if isinstance(error, OSError) else errno.EADDRINUSE
-        reason = "the address is in use" if number == errno.EADDRINUSE else str(error)
-        raise ConfigError(f"peer: cannot listen on {address}: {reason}") from error
-    return port
-
-
-def _try(family: int, host: object, port: int) -> None:
-    """Bind and let go: gRPC writes to standard error what is wrong, and raises without saying it."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind((host, port))

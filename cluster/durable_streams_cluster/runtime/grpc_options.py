@@ -1,15 +1,15 @@
-"""How gRPC is set up between nodes: every value that is not its default, and why.
+"""How gRPC is set up, between nodes and for clients: every value that is not its default, and why.
 
 Relied on, and not set here: C-core answers pings on threads of its own, so that a node whose event loop is late is not
 taken for dead. A process that has these threads must not fork: ``subprocess`` spawns, uvloop's subprocesses fork.
 """
 
-from durable_streams_cluster.limits import KIB, MIB, PEER_CONNECTIONS, PeerLimits
+from durable_streams_cluster.limits import GRPC_CONNECTIONS, KIB, MIB, PEER_CONNECTIONS, GrpcLimits, PeerLimits
 
 Options = list[tuple[str, int]]
 
 
-def common(limits: PeerLimits) -> Options:
+def common(limits: PeerLimits | GrpcLimits) -> Options:
     """Of both ends."""
     return [
         ("grpc.max_send_message_length", limits.message_bytes),
@@ -48,6 +48,22 @@ def dialing(limits: PeerLimits) -> Options:
 def listening(limits: PeerLimits) -> Options:
     """Of the peer listener."""
     return [
+        *_accepting(limits, PEER_CONNECTIONS, streams=2),
+        # What a dialer may have under way before we took it. Left alone it is sized by measured bandwidth, up to many
+        # megabytes, which a heartbeat then stands behind.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", MIB),
+    ]
+
+
+def serving(limits: GrpcLimits) -> Options:
+    """Of the listener for clients."""
+    return _accepting(limits, GRPC_CONNECTIONS, limits.streams)
+
+
+def _accepting(limits: PeerLimits | GrpcLimits, connections: int, streams: int) -> Options:
+    """Of a listener with so many connections, and so many streams on each."""
+    return [
         *common(limits),
         ("grpc.max_receive_message_length", limits.message_bytes),
         # On by default: a second process would get half of the connections to the same port instead of an error.
@@ -56,12 +72,8 @@ def listening(limits: PeerLimits) -> Options:
         # the third ends the connection with ENHANCE_YOUR_CALM, upon which dialers double their interval.
         ("grpc.http2.min_ping_interval_without_data_ms", int(limits.keepalive_s * 1000) // 10),
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.max_concurrent_streams", 2),
-        ("grpc.max_allowed_incoming_connections", PEER_CONNECTIONS),
+        ("grpc.max_concurrent_streams", streams),
+        ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_connection_idle_ms", 30_000),
-        # What a dialer may have under way before we took it. Left alone it is sized by measured bandwidth, up to many
-        # megabytes, which a heartbeat then stands behind.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", MIB),
     ]

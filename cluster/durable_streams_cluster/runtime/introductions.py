@@ -29,6 +29,7 @@ def said_to_wire(said: Said) -> pb.Introduction:
         record=members_to_wire(said.record),
         begun=said.begun,
         initial=[pb.Member(node=node, address=address) for node, address in said.initial],
+        members=members_to_wire(said.members),
     )
 
 
@@ -43,6 +44,7 @@ def said_from_wire(message: pb.Introduction) -> Said:
         members_from_wire(message.record),
         message.begun,
         tuple((_node(each.node), _address(each.address)) for each in message.initial),
+        members_from_wire(message.members),
     )
 
 

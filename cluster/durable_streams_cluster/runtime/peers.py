@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.errors import Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MAX_PEERS, PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics, PeerFigures
@@ -28,7 +29,7 @@ from durable_streams_cluster.runtime.grpc_listener import Listener, OnPayload, Q
 from durable_streams_cluster.runtime.introductions import Asked
 from durable_streams_cluster.runtime.outbox import Kind, Lane
 from durable_streams_cluster.settings import Address, parse_address
-from durable_streams_proto.v1.peer_pb2 import ChangeReply
+from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
 
 __all__ = [
     "Accept",
@@ -73,6 +74,10 @@ class NoQuestions:
     async def change(self, wish: Asked, cluster: str, *, handed_on: bool) -> ChangeReply:
         """See ``grpc_listener.Questions``."""
         return ChangeReply(result=ChangeReply.NO_LEADER, text="nobody answers here")
+
+    def report(self, cluster: str) -> ReportReply:
+        """See ``grpc_listener.Questions``."""
+        raise Unavailable("nobody answers here")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#durable_streams_proto/v1/peer.proto\x12\x12\x64urable_streams.v1\"(\n\x08\x45nvelope\x12\x10\n\x08payloads\x18\x01 \x03(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"\x17\n\x0f\x41\x63knowledgementJ\x04\x08\x01\x10\x02\"Z\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\r\n\x05rises\x18\x05 \x01(\x08\"\xaa\x01\n\x0cIntroduction\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12*\n\x06record\x18\x04 \x03(\x0b\x32\x1a.durable_streams.v1.Member\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x08\x12+\n\x07initial\x18\x06 \x03(\x0b\x32\x1a.durable_streams.v1.Member\"*\n\tReaddress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xff\x01\n\rChangeRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\thanded_on\x18\x02 \x01(\x08\x12*\n\x04join\x18\x03 \x01(\x0b\x32\x1a.durable_streams.v1.MemberH\x00\x12)\n\x03\x61\x64\x64\x18\x04 \x01(\x0b\x32\x1a.durable_streams.v1.MemberH\x00\x12\x11\n\x07promote\x18\x05 \x01(\tH\x00\x12\x10\n\x06remove\x18\x06 \x01(\tH\x00\x12\x32\n\treaddress\x18\x07 \x01(\x0b\x32\x1d.durable_streams.v1.ReaddressH\x00\x12\x12\n\x08transfer\x18\x08 \x01(\tH\x00\x42\x06\n\x04wish\"\xe6\x01\n\x0b\x43hangeReply\x12\x36\n\x06result\x18\x01 \x01(\x0e\x32&.durable_streams.v1.ChangeReply.Result\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12+\n\x07members\x18\x04 \x03(\x0b\x32\x1a.durable_streams.v1.Member\"S\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_LEADER\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x32\xc4\x02\n\x05Peers\x12M\n\x04Raft\x12\x1c.durable_streams.v1.Envelope\x1a#.durable_streams.v1.Acknowledgement(\x01\x30\x01\x12M\n\x04\x42ulk\x12\x1c.durable_streams.v1.Envelope\x1a#.durable_streams.v1.Acknowledgement(\x01\x30\x01\x12O\n\tIntroduce\x12 .durable_streams.v1.Introduction\x1a .durable_streams.v1.Introduction\x12L\n\x06\x43hange\x12!.durable_streams.v1.ChangeRequest\x1a\x1f.durable_streams.v1.ChangeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#durable_streams_proto/v1/peer.proto\x12\x12\x64urable_streams.v1\"(\n\x08\x45nvelope\x12\x10\n\x08payloads\x18\x01 \x03(\x0cJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"\x17\n\x0f\x41\x63knowledgementJ\x04\x08\x01\x10\x02\"Z\n\x06Member\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\r\n\x05rises\x18\x05 \x01(\x08\"\xd7\x01\n\x0cIntroduction\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12*\n\x06record\x18\x04 \x03(\x0b\x32\x1a.durable_streams.v1.Member\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x08\x12+\n\x07initial\x18\x06 \x03(\x0b\x32\x1a.durable_streams.v1.Member\x12+\n\x07members\x18\x07 \x03(\x0b\x32\x1a.durable_streams.v1.Member\"*\n\tReaddress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\xff\x01\n\rChangeRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x11\n\thanded_on\x18\x02 \x01(\x08\x12*\n\x04join\x18\x03 \x01(\x0b\x32\x1a.durable_streams.v1.MemberH\x00\x12)\n\x03\x61\x64\x64\x18\x04 \x01(\x0b\x32\x1a.durable_streams.v1.MemberH\x00\x12\x11\n\x07promote\x18\x05 \x01(\tH\x00\x12\x10\n\x06remove\x18\x06 \x01(\tH\x00\x12\x32\n\treaddress\x18\x07 \x01(\x0b\x32\x1d.durable_streams.v1.ReaddressH\x00\x12\x12\n\x08transfer\x18\x08 \x01(\tH\x00\x42\x06\n\x04wish\"\xe6\x01\n\x0b\x43hangeReply\x12\x36\n\x06result\x18\x01 \x01(\x0e\x32&.durable_streams.v1.ChangeReply.Result\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12+\n\x07members\x18\x04 \x03(\x0b\x32\x1a.durable_streams.v1.Member\"S\n\x06Result\x12\x16\n\x12RESULT_UNSPECIFIED\x10\x00\x12\x08\n\x04\x44ONE\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x12\r\n\tNO_LEADER\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\" \n\rReportRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\"\xaf\x03\n\x0bReportReply\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x32\n\x04role\x18\x04 \x01(\x0e\x32$.durable_streams.v1.ReportReply.Role\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x13\n\x0b\x66irst_index\x18\x07 \x01(\x04\x12\x12\n\nlast_index\x18\x08 \x01(\x04\x12\x17\n\x0f\x63ommitted_index\x18\t \x01(\x04\x12\x15\n\rapplied_index\x18\n \x01(\x04\x12\x11\n\tdisk_free\x18\x0b \x01(\x04\x12\x11\n\tdisk_size\x18\x0c \x01(\x04\x12\x11\n\tnot_ready\x18\r \x03(\t\x12\x10\n\x08\x64raining\x18\x0e \x01(\x08\x12/\n\tfollowers\x18\x0f \x03(\x0b\x32\x1c.durable_streams.v1.Follower\"E\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x46OLLOWER\x10\x01\x12\r\n\tCANDIDATE\x10\x02\x12\n\n\x06LEADER\x10\x03\"\'\n\x08\x46ollower\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05match\x18\x02 \x01(\x04\x32\x92\x03\n\x05Peers\x12M\n\x04Raft\x12\x1c.durable_streams.v1.Envelope\x1a#.durable_streams.v1.Acknowledgement(\x01\x30\x01\x12M\n\x04\x42ulk\x12\x1c.durable_streams.v1.Envelope\x1a#.durable_streams.v1.Acknowledgement(\x01\x30\x01\x12O\n\tIntroduce\x12 .durable_streams.v1.Introduction\x1a .durable_streams.v1.Introduction\x12L\n\x06\x43hange\x12!.durable_streams.v1.ChangeRequest\x1a\x1f.durable_streams.v1.ChangeReply\x12L\n\x06Report\x12!.durable_streams.v1.ReportRequest\x1a\x1f.durable_streams.v1.ReportReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,15 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBER']._serialized_start=126
   _globals['_MEMBER']._serialized_end=216
   _globals['_INTRODUCTION']._serialized_start=219
-  _globals['_INTRODUCTION']._serialized_end=389
-  _globals['_READDRESS']._serialized_start=391
-  _globals['_READDRESS']._serialized_end=433
-  _globals['_CHANGEREQUEST']._serialized_start=436
-  _globals['_CHANGEREQUEST']._serialized_end=691
-  _globals['_CHANGEREPLY']._serialized_start=694
-  _globals['_CHANGEREPLY']._serialized_end=924
-  _globals['_CHANGEREPLY_RESULT']._serialized_start=841
-  _globals['_CHANGEREPLY_RESULT']._serialized_end=924
-  _globals['_PEERS']._serialized_start=927
-  _globals['_PEERS']._serialized_end=1251
+  _globals['_INTRODUCTION']._serialized_end=434
+  _globals['_READDRESS']._serialized_start=436
+  _globals['_READDRESS']._serialized_end=478
+  _globals['_CHANGEREQUEST']._serialized_start=481
+  _globals['_CHANGEREQUEST']._serialized_end=736
+  _globals['_CHANGEREPLY']._serialized_start=739
+  _globals['_CHANGEREPLY']._serialized_end=969
+  _globals['_CHANGEREPLY_RESULT']._serialized_start=886
+  _globals['_CHANGEREPLY_RESULT']._serialized_end=969
+  _globals['_REPORTREQUEST']._serialized_start=971
+  _globals['_REPORTREQUEST']._serialized_end=1003
+  _globals['_REPORTREPLY']._serialized_start=1006
+  _globals['_REPORTREPLY']._serialized_end=1437
+  _globals['_REPORTREPLY_ROLE']._serialized_start=1368
+  _globals['_REPORTREPLY_ROLE']._serialized_end=1437
+  _globals['_FOLLOWER']._serialized_start=1439
+  _globals['_FOLLOWER']._serialized_end=1478
+  _globals['_PEERS']._serialized_start=1481
+  _globals['_PEERS']._serialized_end=1883
 # @@protoc_insertion_point(module_scope)

@@ -111,6 +111,7 @@ class Introduction(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     BEGUN_FIELD_NUMBER: _builtins.int
     INITIAL_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.int
     cluster: _builtins.str
@@ -125,6 +126,10 @@ class Introduction(_message.Message):
     def initial(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Names and addresses of the first members that it was given."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
+        """Who belongs to its cluster, said to a node that waits to join one: if it is among them, it does."""
+
     def __init__(
         self,
         *,
@@ -134,10 +139,11 @@ class Introduction(_message.Message):
         record: _abc.Iterable[Global___Member] | None = ...,
         begun: _builtins.bool = ...,
         initial: _abc.Iterable[Global___Member] | None = ...,
+        members: _abc.Iterable[Global___Member] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "cluster", b"cluster", "incarnation", b"incarnation", "initial", b"initial", "node", b"node", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "cluster", b"cluster", "incarnation", b"incarnation", "initial", b"initial", "members", b"members", "node", b"node", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,3 +274,136 @@ class ChangeReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangeReply: _TypeAlias = ChangeReply  # noqa: Y015
+
+@_typing.final
+class ReportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    """The asker's."""
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class ReportReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ReportReply._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: ReportReply._Role.ValueType  # 0
+        FOLLOWER: ReportReply._Role.ValueType  # 1
+        CANDIDATE: ReportReply._Role.ValueType  # 2
+        """Or before that: it asks whether it would be elected."""
+        LEADER: ReportReply._Role.ValueType  # 3
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+    ROLE_UNSPECIFIED: ReportReply.Role.ValueType  # 0
+    FOLLOWER: ReportReply.Role.ValueType  # 1
+    CANDIDATE: ReportReply.Role.ValueType  # 2
+    """Or before that: it asks whether it would be elected."""
+    LEADER: ReportReply.Role.ValueType  # 3
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_INDEX_FIELD_NUMBER: _builtins.int
+    COMMITTED_INDEX_FIELD_NUMBER: _builtins.int
+    APPLIED_INDEX_FIELD_NUMBER: _builtins.int
+    DISK_FREE_FIELD_NUMBER: _builtins.int
+    DISK_SIZE_FIELD_NUMBER: _builtins.int
+    NOT_READY_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    incarnation: _builtins.int
+    version: _builtins.str
+    """Of the program."""
+    role: Global___ReportReply.Role.ValueType
+    term: _builtins.int
+    leader: _builtins.str
+    """Empty: it knows of none."""
+    first_index: _builtins.int
+    """Of its log: the oldest entry that it keeps, the newest, the newest that it knows to be committed, and that it shows."""
+    last_index: _builtins.int
+    committed_index: _builtins.int
+    applied_index: _builtins.int
+    disk_free: _builtins.int
+    """Of the file system of its data directory, in bytes; both 0: it stores nothing there."""
+    disk_size: _builtins.int
+    draining: _builtins.bool
+    @_builtins.property
+    def not_ready(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why /readyz says no, in words; empty: it says yes."""
+
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Follower]:
+        """Of a leader: what it knows of the others."""
+
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        version: _builtins.str = ...,
+        role: Global___ReportReply.Role.ValueType = ...,
+        term: _builtins.int = ...,
+        leader: _builtins.str = ...,
+        first_index: _builtins.int = ...,
+        last_index: _builtins.int = ...,
+        committed_index: _builtins.int = ...,
+        applied_index: _builtins.int = ...,
+        disk_free: _builtins.int = ...,
+        disk_size: _builtins.int = ...,
+        not_ready: _abc.Iterable[_builtins.str] | None = ...,
+        draining: _builtins.bool = ...,
+        followers: _abc.Iterable[Global___Follower] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_index", b"applied_index", "committed_index", b"committed_index", "disk_free", b"disk_free", "disk_size", b"disk_size", "draining", b"draining", "first_index", b"first_index", "followers", b"followers", "incarnation", b"incarnation", "last_index", b"last_index", "leader", b"leader", "node", b"node", "not_ready", b"not_ready", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportReply: _TypeAlias = ReportReply  # noqa: Y015
+
+@_typing.final
+class Follower(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    match: _builtins.int
+    """The newest entry that it has, durably."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        match: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Follower: _TypeAlias = Follower  # noqa: Y015

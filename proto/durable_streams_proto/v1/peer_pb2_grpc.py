@@ -54,6 +54,11 @@ class PeersStub(object):
                 request_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.SerializeToString,
                 response_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.FromString,
                 _registered_method=True)
+        self.Report = channel.unary_unary(
+                '/durable_streams.v1.Peers/Report',
+                request_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ReportRequest.SerializeToString,
+                response_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ReportReply.FromString,
+                _registered_method=True)
 
 
 class PeersServicer(object):
@@ -87,6 +92,13 @@ class PeersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Report(self, request, context):
+        """How are you? Each answers about itself, at once; one of another cluster, or of none yet, with FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_PeersServicer_to_server(servicer, server):
                     servicer.Change,
                     request_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.FromString,
                     response_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.SerializeToString,
+            ),
+            'Report': grpc.unary_unary_rpc_method_handler(
+                    servicer.Report,
+                    request_deserializer=durable__streams__proto_dot_v1_dot_peer__pb2.ReportRequest.FromString,
+                    response_serializer=durable__streams__proto_dot_v1_dot_peer__pb2.ReportReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Peers(object):
             '/durable_streams.v1.Peers/Change',
             durable__streams__proto_dot_v1_dot_peer__pb2.ChangeRequest.SerializeToString,
             durable__streams__proto_dot_v1_dot_peer__pb2.ChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Report(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/durable_streams.v1.Peers/Report',
+            durable__streams__proto_dot_v1_dot_peer__pb2.ReportRequest.SerializeToString,
+            durable__streams__proto_dot_v1_dot_peer__pb2.ReportReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class PeersStub:
     """Who are you? Asked, and answered, by nodes that are not of one cluster yet."""
     Change: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ChangeRequest, _peer_pb2.ChangeReply]
     """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
+    Report: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ReportRequest, _peer_pb2.ReportReply]
+    """How are you? Each answers about itself, at once; one of another cluster, or of none yet, with FAILED_PRECONDITION."""
 
 @_typing.type_check_only
 class PeersAsyncStub(PeersStub):
@@ -58,6 +60,8 @@ class PeersAsyncStub(PeersStub):
     """Who are you? Asked, and answered, by nodes that are not of one cluster yet."""
     Change: _aio.UnaryUnaryMultiCallable[_peer_pb2.ChangeRequest, _peer_pb2.ChangeReply]  # type: ignore[assignment]
     """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
+    Report: _aio.UnaryUnaryMultiCallable[_peer_pb2.ReportRequest, _peer_pb2.ReportReply]  # type: ignore[assignment]
+    """How are you? Each answers about itself, at once; one of another cluster, or of none yet, with FAILED_PRECONDITION."""
 
 class PeersServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -91,5 +95,13 @@ class PeersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.ChangeReply, _abc.Awaitable[_peer_pb2.ChangeReply]]:
         """Change who belongs to the cluster. A node that does not lead hands it on to the one that does, once."""
+
+    @_abc_1.abstractmethod
+    def Report(
+        self,
+        request: _peer_pb2.ReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.ReportReply, _abc.Awaitable[_peer_pb2.ReportReply]]:
+        """How are you? Each answers about itself, at once; one of another cluster, or of none yet, with FAILED_PRECONDITION."""
 
 def add_PeersServicer_to_server(servicer: PeersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
