@@ -128,14 +128,14 @@ def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
             f"{config.data_dir} holds the store of another data directory than its file 'identity' says, or the file "
             "was lost. Nothing is served. Next step: restore the file; or empty the directory: then it joins anew"
         )
-    if found is None and stored.begun:
+    if stored.begun and not used:
         # The store has its number before there is anything to take part in. What this one promised would be forgotten.
         raise CorruptData(
             f"{config.data_dir} is of a member of cluster {stored.cluster}, and its store is empty: it was lost. "
             "Nothing is served. Next step: restore it; or remove the file 'identity', too: then it joins anew"
         )
     names = [member.node for member in config.initial_cluster]
-    if found is None and used:
+    if found is None and used and not stored.begun:
         # From before there were such files: a node that is alone.
         record = (Member(stored.node, stored.incarnation),)
         stored = StoredIdentity(stored.node, stored.incarnation, cluster_of(record), record, begun=True)

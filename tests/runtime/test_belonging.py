@@ -29,12 +29,12 @@ from durable_streams_cluster.runtime.introductions import Asked, Transfer, membe
 from durable_streams_cluster.runtime.peers import Identity
 from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage.identity import StoredIdentity
-from durable_streams_proto.v1.peer_pb2 import ChangeReply
+from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
 from tests.runtime.peering import run
 
 N1, N2, N3, N9 = (NodeId(name) for name in ("n1", "n2", "n3", "n9"))
 THREE = (Member(N1, 1, "127.0.0.1:1"), Member(N2, 2, "127.0.0.1:2"), Member(N3, 3, "127.0.0.1:3"))
-STORED = StoredIdentity(N1, 1, "c-1", THREE, begun=True)
+STORED = StoredIdentity(N1, 1, "c-1", THREE, begun=True, others=((N2, "127.0.0.1:2"), (N3, "127.0.0.1:3")))
 
 
 class Core:
@@ -99,19 +99,19 @@ class Contacts:
         return self.answer
 
 
-async def _keep(_: StoredIdentity) -> None:
-    raise AssertionError("what is begun is not written again")
-
-
 class Place:
     """A node of three, but for what is behind its driver."""
 
     def __init__(self, leader: NodeId | None, stored: StoredIdentity = STORED) -> None:
         self.driver = Driver(leader)
         self.contacts = Contacts()
+        self.kept: list[StoredIdentity] = []
         listen = Address("127.0.0.1", 0)
-        self.node = Belonging(stored, listen, "127.0.0.1", _keep, metrics=Metrics(), clock=SystemClock())
-        self.node._contacts = self.contacts  # type: ignore[assignment]
+        self.node = Belonging(stored, listen, "127.0.0.1", self._keep, metrics=Metrics(), clock=SystemClock())
+        self.node.contacts = self.contacts  # type: ignore[assignment]
+
+    async def _keep(self, stored: StoredIdentity) -> None:
+        self.kept.append(stored)
 
     @property
     def own(self) -> str:
@@ -131,7 +131,7 @@ async def place(leader: NodeId | None, stored: StoredIdentity = STORED, **initia
     try:
         await made.node.start()
         await made.node.be_born({NodeId(node): address for node, address in initial.items()}, ())
-        made.node.attach(made.driver)  # type: ignore[arg-type]
+        made.node.attach(made.driver, ReportReply)  # type: ignore[arg-type]
         yield made
     finally:
         await made.node.stop()
@@ -409,3 +409,15 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.001)
+
+
+def test_the_directory_knows_whom_to_ask_if_its_store_is_damaged_later() -> None:
+    async def play() -> None:
+        async with place(N1) as here:
+            assert here.kept == [], "it is on record"
+            here.driver.know(*THREE, Member(N9, 9, "127.0.0.1:9"))
+            here.driver.know(*THREE[:2], Member(N9, 9, "127.0.0.1:9"))
+        assert here.kept[-1].others == ((N2, "127.0.0.1:2"), (N9, "127.0.0.1:9"))
+        assert here.kept[-1].record == THREE
+
+    run(play())

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Member
@@ -234,7 +235,8 @@ def test_one_that_was_wiped_asks_to_join_what_has_begun() -> None:
             assert not wiped.writes
             net.leads = led_by(one)
             await born(wiped)
-            assert wiped.writes == [StoredIdentity(N3, 30, cluster, begun=True)], "it votes by no record"
+            others = (N1, "host:1"), (N2, "host:2")
+            assert wiped.writes == [StoredIdentity(N3, 30, cluster, begun=True, others=others)], "it votes by no record"
             address, wish, named = net.asked[-1]
             assert wish == Join(Member(N3, 30, "host:3", voter=False, rises=True))
             assert named == cluster, "and by no other cluster that may be at that address now"
@@ -261,7 +263,7 @@ def test_one_that_joins_asks_each_until_it_is_taken() -> None:
             assert not joining.birth.introduced(Said(N2, 2)).begun
             net.leads = led_by(leader)
             await born(joining)
-            assert joining.writes == [StoredIdentity(N4, 4, leader.disk.cluster, begun=True)]
+            assert joining.writes == [StoredIdentity(N4, 4, leader.disk.cluster, begun=True, others=((N1, "host:1"),))]
             assert joining.birth.members == {N1: "host:1", N4: "host:4"}
 
     simulate(play)
@@ -299,7 +301,7 @@ def test_a_crash_between_the_leaders_yes_and_the_disk_ends_well() -> None:
         assert not joining.disk.begun
         await born(joining.start())
         assert [wish for _, wish, _ in net.asked] == [Join(Member(N4, 4, "host:4", voter=False, rises=True))] * 2
-        assert joining.disk == StoredIdentity(N4, 4, leader.disk.cluster, begun=True)
+        assert joining.disk == StoredIdentity(N4, 4, leader.disk.cluster, begun=True, others=((N1, "host:1"),))
 
     simulate(play)
 
@@ -321,7 +323,10 @@ def test_a_first_member_that_is_told_to_join_its_own_cluster_keeps_its_record() 
         net.leads = led_by(nodes[0])
         late.initial, late.join = {}, ["host:1"]
         await born(late.start())
-        assert late.disk == StoredIdentity(N3, 3, nodes[0].disk.cluster, nodes[0].disk.record, begun=True)
+        assert late.disk.others == ((N1, "host:1"), (N2, "host:2"))
+        assert replace(late.disk, others=()) == StoredIdentity(
+            N3, 3, nodes[0].disk.cluster, nodes[0].disk.record, begun=True
+        )
 
     simulate(play)
 
@@ -336,7 +341,7 @@ def test_what_is_on_record_of_another_cluster_is_not_kept() -> None:
         record = (Member(N2, 2, "host:2"), Member(N4, 4, "host:4"))
         joining.disk = joining.first = StoredIdentity(N4, 4, cluster_of(record), record)
         await born(joining.start())
-        assert joining.disk == StoredIdentity(N4, 4, leader.disk.cluster, begun=True)
+        assert joining.disk == StoredIdentity(N4, 4, leader.disk.cluster, begun=True, others=((N1, "host:1"),))
 
     simulate(play)
 

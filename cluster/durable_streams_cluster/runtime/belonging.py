@@ -61,6 +61,7 @@ class Belonging:
         """How others are asked."""
         self._birth: Birth | None = None
         self._driver: Driver | None = None
+        self._stopped = False
         self._noting: asyncio.Task[None] | None = None
         self._told: Sequence[str] = ()
         """Peer listeners that this node was told of when it was started."""
@@ -122,6 +123,7 @@ class Belonging:
 
     async def stop(self) -> None:
         """Nobody is reached or heard any more."""
+        self._stopped = True
         if self._seeking is not None:
             self._seeking.cancel()
         await self.peers.stop()
@@ -191,7 +193,7 @@ class Belonging:
         """Keep on disk whom to ask if the store is damaged; a moment later, and one after the other."""
         known = {**self._named, **self._heard}
         others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
-        if others == self._stored.others:
+        if self._stopped or others == self._stored.others:
             return
         self._stored = replace(self._stored, others=others)
         if self._noting is None or self._noting.done():
