@@ -20,7 +20,7 @@ def test_what_is_marked_is_not_used_until_it_is_set_aside(tmp_path: Path) -> Non
     repair.check(tmp_path)
     repair.mark(tmp_path, "000012.log is damaged")
     for _ in range(2):
-        with pytest.raises(CorruptData, match="^000012.log is damaged$"):
+        with pytest.raises(CorruptData, match=r"^000012\.log is damaged$"):
             repair.check(tmp_path)
     place = repair.set_aside(tmp_path)
     repair.check(tmp_path)
