@@ -265,7 +265,8 @@ ANYONE = {"allow-unauthenticated": "true"}
         ({"initial-cluster": "a:1"}, "initial-cluster (flag --initial-cluster): 'a:1' is not NAME=HOST"),
         ({"initial-cluster": "n1=a:1,n1=b:1"}, "initial-cluster (flag --initial-cluster): 'n1=b:1' repeats"),
         ({"initial-cluster": "n2=a:1"}, "initial-cluster (flag --initial-cluster): names n2, and this node is n1"),
-        ({"join": "a:1"}, "join (flag --join): joining a running cluster comes with a later release"),
+        ({"join": "a:1", "initial-cluster": "n1=a:1"}, "join (flag --join): is for a node that asks a running cluster"),
+        ({"join": "a:1", "in-memory": "true"}, "join (flag --join): --in-memory is for one voter"),
         (
             {"initial-cluster": "n1=a:1,n2=b:1", "in-memory": "true"},
             "initial-cluster (flag --initial-cluster): --in-memory is for one voter",

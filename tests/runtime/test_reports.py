@@ -80,12 +80,12 @@ def test_a_node_alone_says_how_it_is() -> None:
 
 def test_the_leader_of_the_newest_term_says_how_far_the_others_are() -> None:
     async def play() -> None:
-        others = Others(n2=leads("n2", 5, 50, n1=48, n3=60, n4=10), n3=leads("n3", 4, 90, n1=1, n2=1))
+        others = Others(n2=leads("n2", 4, 90, n1=1, n3=1), n3=leads("n3", 5, 50, n1=48, n2=60, n4=10))
         reply = await one_of_four(others).gather(members_only=False)
-        assert (reply.leader, reply.term, reply.current) == ("n2", 5, False)
+        assert (reply.leader, reply.term, reply.current) == ("n3", 5, False)
         assert [row.reachable for row in reply.members] == [True, True, True, False]
         assert [row.lag for row in reply.members] == [2, 0, 0, 40]
-        assert [row.match_index for row in reply.members] == [48, 0, 60, 10]
+        assert [row.match_index for row in reply.members] == [48, 60, 0, 10]
         assert reply.members[3].error == "h4:4439: no answer within 2 s"
         assert [row.member.voter for row in reply.members] == [True, True, True, False]
         assert sorted(others.asked) == [(f"h{number}:4439", "c-1") for number in (2, 3, 4)]

@@ -47,7 +47,7 @@ def test_it_is_a_member_once_it_is_told_so() -> None:
         assert birth.waits_for == "cannot join by a:4439: no route"
         told = said_from_wire(said_to_wire(said(N1, N4)))
         assert birth.introduced(told) == Said(NodeId("n4"), 4), "it is not one before that is on its disk"
-        await joining
+        await asyncio.wait_for(joining, 60)
         assert kept == [StoredIdentity(NodeId("n4"), 4, "c-1", begun=True, others=((N1.node, N1.address),))]
         assert birth.members == {"n1": "a:4439", "n4": "d:4439"}
 

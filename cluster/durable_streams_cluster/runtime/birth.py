@@ -148,8 +148,10 @@ class Birth:
     async def _join(self, addresses: Sequence[str]) -> None:
         """Ask until one of ``addresses`` sees to it; or an operator did, and a member says so."""
         while not await self._ask_to_join(addresses):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), AGAIN_S)
+            self._heard.clear()
+            if self._taken_by is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._heard.wait(), AGAIN_S)
             if (by := self._taken_by) is not None:
                 await self._joined(by.cluster, by.members)
                 return

@@ -33,6 +33,7 @@ from durable_streams_cluster.runtime.admission import Admission
 from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, PERHAPS_STORED, REFUSALS, raise_in
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.hand_over import HandOver
+from durable_streams_cluster.runtime.ticking import Ticking
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.turns import Turns
 from durable_streams_cluster.runtime.upkeep import Upkeep
@@ -45,8 +46,6 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_MESSAGES = 1000
 """Of other nodes, while the store takes no write."""
-TICK_S = 0.05
-"""``raft.Settings`` counts in these."""
 WAKE_SLICE = 50
 """Live readers that are woken before the loop gets its turn: some four milliseconds."""
 STALL_RETRY_S = 0.005
@@ -107,7 +106,8 @@ class Driver:
         """This node can serve alone; of several, none waits for it."""
         self._led.add_done_callback(lambda led: led.cancelled() or led.exception())
         self.hand_over = HandOver(replica.group, self._go_on, lambda: self.failure is None)
-        self.watchers: list[Callable[[object], None]] = [self.hand_over.watch]
+        self._ticking = Ticking(replica, self._go_on)
+        self.watchers: list[Callable[[object], None]] = [self.hand_over.watch, self._ticking.watch]
         """Are told of each event."""
 
     def now(self) -> Now:
@@ -118,7 +118,7 @@ class Driver:
     async def start(self) -> None:
         """Begin: alone, elect oneself and apply what the log holds, and return when all can be served."""
         self.look()  # comes before the first sync, and so before anything is served
-        self._tick()
+        self._ticking.start()
         if self.replica.group.alone:
             await self._led
 
@@ -132,14 +132,6 @@ class Driver:
                     raise
             else:
                 return
-
-    def _tick(self) -> None:
-        if self._closed or self.failure is not None:
-            return
-        self._loop.call_later(TICK_S, self._tick)
-        self.replica.tick()
-        if not (self.replica.group.by_itself and self._led.done()):
-            self._go_on()
 
     def deliver(self, sender: NodeId, incarnation: int, payload: bytes) -> None:
         """A payload came from another node; one that cannot be read is dropped, and what it held is sent again.
@@ -258,6 +250,7 @@ class Driver:
     def close(self) -> bool:
         """No more turns; end the disk's thread and close the store, in bounded time. False when the disk hangs."""
         self._closed = True
+        self._ticking.stop()
         self.replica.group.close()
         return self._disk.close() and self._disk.release()
 
@@ -441,6 +434,7 @@ class Driver:
         if self.failure is None:
             wrapped = StorageError(f"{type(error).__name__}: {error}")
             self.failure = error if isinstance(error, StorageError) else wrapped
+            self._ticking.stop()
             log.critical("this node cannot go on: %s", self.failure, exc_info=error)
             if self._idle is not None:
                 finish(self._idle)
