@@ -80,7 +80,7 @@ async def _on_disk(config: Config) -> "Node":
             raise
         log.critical("this node needs repair: %s", damage)
         fresh = StoredIdentity(former.node, SystemRandom().getrandbits(63) or 1)
-        return Node(config, fresh, file, None, asks=tuple(address for _, address in former.others))
+        return Node(config, fresh, file, None, former)
     return Node(config, stored, file, kv)
 
 
@@ -173,7 +173,7 @@ class Node:
         stored: StoredIdentity,
         file: IdentityFile | None,
         kv: Kv | None,
-        asks: tuple[str, ...] = (),
+        former: StoredIdentity | None = None,
     ) -> None:
         """A node on a store.
 
@@ -183,14 +183,14 @@ class Node:
             file: Keeps what ``stored`` becomes; None: it is forgotten, and the node stays alone.
             kv: The store; None: what is there is damaged, and an empty one takes its place once this node, under the
                 name that it had, is a member anew.
-            asks: Whom it asks for that; addresses of peer listeners.
+            former: Who the directory was before that; it asks the same cluster only.
 
         """
         self._config = config
         self._kv = kv
         self._stored = stored
         self._file = file
-        self._asks = asks
+        self._former = former
         self._clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
@@ -235,13 +235,17 @@ class Node:
         on_ready(Addresses(http=http, grpc=grpc, peer=peer, ops=Address(self._ops.host, self._ops.port)))
 
     async def _be_born(self, belonging: Belonging) -> None:
-        if self._kv is not None:
-            initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
-            self._stored = await belonging.be_born(initial, [str(each) for each in self._config.join])
+        initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
+        join = [str(each) for each in self._config.join]
+        if self._former is None:
+            self._stored = await belonging.be_born(initial, join)
             return
+        # Where this node is told that others are, too: they may have moved since it last heard of them.
+        others = [address for node, address in initial.items() if node != self._former.node]
+        asked = dict.fromkeys([*others, *join, *(address for _, address in self._former.others)])
         held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
         try:
-            self._stored = await belonging.be_born({}, self._asks)
+            self._stored = await belonging.be_born({}, list(asked), self._former.cluster)
             place = await asyncio.to_thread(repair.set_aside, Path(self._config.data_dir))
         finally:
             held.close()
@@ -293,6 +297,8 @@ class Node:
 
     def _belongs(self) -> tuple[bool, str]:
         waits_for = self._belonging.waits_for if self._belonging is not None else ""
+        if waits_for and self._kv is None:
+            waits_for = f"the store is damaged, and the cluster is asked to take this node in anew: {waits_for}"
         return not waits_for, waits_for or self._stored.cluster
 
     def _standing(self) -> Standing:

@@ -239,3 +239,23 @@ def test_nobody_reads_what_it_says(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
         process.terminate()
         assert process.wait(STOP_LIMIT) == 0
+
+
+def test_a_member_whose_store_is_damaged_gets_another_from_the_others(tmp_path: Path) -> None:
+    stream = "/v1/stream/kept"
+    with running_cluster(folder=tmp_path) as cluster:
+        httpx.put(
+            cluster.urls[0] + stream, headers={"content-type": "text/plain"}, content="all of it"
+        ).raise_for_status()
+    place = tmp_path / "data" / "n2"
+    (place / "db" / "CURRENT").unlink()
+    before = IdentityFile(place).read()
+    with running_cluster(folder=tmp_path) as cluster:
+        assert httpx.get(cluster.urls[1] + stream).text == "all of it"
+    after = IdentityFile(place).read()
+    assert before is not None
+    assert after is not None
+    assert (after.cluster, after.node) == (before.cluster, before.node)
+    assert after.incarnation != before.incarnation, "what it promised is forgotten"
+    assert (place / "damaged-1" / "db").is_dir()
+    assert not (place / "needs-repair").exists()

@@ -76,8 +76,8 @@ def test_who_lacks_what_is_compacted_gets_the_state() -> None:
     agree(trio)
 
 
-def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
-    trio = lagging()
+def without_its_end(trio: Trio) -> list[PeerMessage]:
+    """``n3`` gets a snapshot but for its last piece, which is under way: what is returned."""
     stuck: list[PeerMessage] = []
 
     def holds_the_last(sender: str, to: str, message: PeerMessage) -> bool:
@@ -89,6 +89,12 @@ def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
     trio.passes = holds_the_last
     trio.cut.clear()
     trio.tick(3)
+    return stuck
+
+
+def test_a_sender_holds_the_log_that_the_follower_will_want() -> None:
+    trio = lagging()
+    stuck = without_its_end(trio)
     assert stuck
     for _ in range(100):
         trio.done(append("kept", BODY))
@@ -103,17 +109,7 @@ def test_what_is_appended_while_a_snapshot_travels_is_held_up_to_its_size(monkey
     """Seed 1957 of the simulator: with less held, each snapshot was followed by the next, for ever."""
     trio = lagging(600)
     monkeypatch.setattr(compaction, "HELD_LOG_BYTES", 50_000)
-    stuck: list[PeerMessage] = []
-
-    def holds_the_last(sender: str, to: str, message: PeerMessage) -> bool:
-        if isinstance(message, SnapshotChunk) and message.final and not stuck:
-            stuck.append(message)
-            return False
-        return True
-
-    trio.passes = holds_the_last
-    trio.cut.clear()
-    trio.tick(3)
+    stuck = without_its_end(trio)
     for _ in range(300):
         trio.done(append("kept", BODY))
     trio.nodes["n3"].replica.deliver(trio.leader.replica.group.place.node, stuck)

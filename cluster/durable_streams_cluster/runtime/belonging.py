@@ -85,10 +85,10 @@ class Belonging:
         """Where others reach this node's peer listener."""
         return str(Address(self._advertise, self.peers.port))
 
-    async def be_born(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> StoredIdentity:
-        """Return when this node is of a cluster. ``initial`` and ``join`` are what it was told."""
+    async def be_born(self, initial: Mapping[NodeId, str], join: Sequence[str], cluster: str = "") -> StoredIdentity:
+        """Return when this node is of a cluster. ``initial`` and ``join`` are what it was told; see ``Birth.run``."""
         assert self._birth is not None
-        await self._birth.run(initial, join)
+        await self._birth.run(initial, join, cluster)
         self._stored = self._birth.stored
         self._told = [*(address for node, address in initial.items() if node != self._stored.node), *join]
         return self._stored
@@ -103,8 +103,7 @@ class Belonging:
     @property
     def said(self) -> Said:
         """Who this node is."""
-        stored = self._stored
-        return Said(stored.node, stored.incarnation, stored.cluster, stored.record, stored.begun)
+        return said_of(self._stored)
 
     def attach(self, driver: Driver, report: Callable[[], ReportReply]) -> None:
         """Let the driver reach the others; before it starts. ``report``: how this node is."""

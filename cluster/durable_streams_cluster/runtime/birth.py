@@ -84,12 +84,15 @@ class Birth:
             self._heard.set()
         return said_of(self.stored) if self.stored.begun or self._bootstrap is None else self._bootstrap.said
 
-    async def run(self, initial: Mapping[NodeId, str], join: Sequence[str]) -> None:
-        """Return when this node is of a cluster; neither ``initial`` nor ``join``: of its own."""
+    async def run(self, initial: Mapping[NodeId, str], join: Sequence[str], cluster: str = "") -> None:
+        """Return when this node is of a cluster; neither ``initial`` nor ``join``: of its own.
+
+        ``cluster``: the only one that it may join; empty: whichever answers.
+        """
         if self.stored.begun:
             return
         if join:
-            await self._join(join)
+            await self._join(join, cluster)
         elif len(initial) > 1:
             await self._begin_with(initial)
         else:
@@ -145,9 +148,9 @@ class Birth:
 
     # ------------------------------------------------------------------------------------------------ joining one
 
-    async def _join(self, addresses: Sequence[str]) -> None:
+    async def _join(self, addresses: Sequence[str], cluster: str) -> None:
         """Ask until one of ``addresses`` sees to it; or an operator did, and a member says so."""
-        while not await self._ask_to_join(addresses):
+        while not await self._ask_to_join(addresses, cluster):
             self._heard.clear()
             if self._taken_by is None:
                 with contextlib.suppress(TimeoutError):
