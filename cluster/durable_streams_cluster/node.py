@@ -11,15 +11,18 @@ from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, DiskHangs, StorageError
 from durable_streams_cluster.gateway.serve import HttpServer
-from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan
+from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan, PeerLimits
 from durable_streams_cluster.observe.health import HealthApp, failing
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Member
 from durable_streams_cluster.replica.bootstrap import cluster_of
 from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.belonging import Belonging
+from durable_streams_cluster.runtime.greeting import Identity
 from durable_streams_cluster.runtime.grpc_admin import AdminListener
+from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.operating import Operating
+from durable_streams_cluster.runtime.peers import Handlers, Peers
 from durable_streams_cluster.runtime.reports import Reports, Standing
 from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.settings import Address
@@ -194,11 +197,10 @@ class Node:
         self._clock = SystemClock()
         self._failed = asyncio.Event()
         self.metrics = Metrics()
+        self._contacts = Contacts(PeerLimits())
         self._belonging: Belonging | None = None
         if file is not None:
-            self._belonging = Belonging(
-                stored, config.listen.peer, config.advertise, self._keep, metrics=self.metrics, clock=self._clock
-            )
+            self._belonging = Belonging(stored, config.advertise, self._keep, self._contacts, self._links)
         self._ready = {"cluster": self._belongs, "draining": self._not_draining}
         self._operating = Operating(self._belonging)
         self._admin = AdminListener(config.listen.grpc, self._operating)
@@ -224,7 +226,7 @@ class Node:
         )
         self._ready |= serving.checks
         self.metrics.servers.update(http=serving.http, ops=self._ops)
-        asks = self._belonging.contacts if self._belonging is not None else None
+        asks = self._contacts if self._belonging is not None else None
         reports = Reports(self._stored, serving.driver, self._standing, asks)
         self._operating.attach(reports)
         if self._belonging is not None:
@@ -290,6 +292,9 @@ class Node:
         if (kv := self._kv) is not None:
             await asyncio.to_thread(kv.close)
         return True
+
+    def _links(self, identity: Identity, handlers: Handlers) -> Peers:
+        return Peers(identity, self._config.listen.peer, {}, handlers, metrics=self.metrics, clock=self._clock)
 
     async def _keep(self, stored: StoredIdentity) -> None:
         assert self._file is not None

@@ -26,7 +26,7 @@ from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.runtime import belonging as module
 from durable_streams_cluster.runtime.belonging import Belonging
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_from_wire
-from durable_streams_cluster.runtime.peers import Identity
+from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
 from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
@@ -99,6 +99,10 @@ class Contacts:
         return self.answer
 
 
+def _listening(identity: Identity, handlers: Handlers) -> Peers:
+    return Peers(identity, Address("127.0.0.1", 0), {}, handlers, metrics=Metrics(), clock=SystemClock())
+
+
 class Place:
     """A node of three, but for what is behind its driver."""
 
@@ -106,9 +110,7 @@ class Place:
         self.driver = Driver(leader)
         self.contacts = Contacts()
         self.kept: list[StoredIdentity] = []
-        listen = Address("127.0.0.1", 0)
-        self.node = Belonging(stored, listen, "127.0.0.1", self._keep, metrics=Metrics(), clock=SystemClock())
-        self.node.contacts = self.contacts  # type: ignore[assignment]
+        self.node = Belonging(stored, "127.0.0.1", self._keep, self.contacts, _listening)
 
     async def _keep(self, stored: StoredIdentity) -> None:
         self.kept.append(stored)

@@ -6,20 +6,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.limits import PeerLimits
-from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress, Remove
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import Result, Wish
-from durable_streams_cluster.runtime.birth import Birth, said_of
+from durable_streams_cluster.runtime.birth import Birth, Contacts, said_of
 from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.grpc_asking import Contacts
+from durable_streams_cluster.runtime.greeting import Identity
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_to_wire
-from durable_streams_cluster.runtime.peers import Handlers, Identity, Peers
+from durable_streams_cluster.runtime.peers import Handlers
 from durable_streams_cluster.runtime.seeking import seek
+from durable_streams_cluster.runtime.transport import Links
 from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
@@ -46,18 +44,25 @@ class Belonging:
     def __init__(
         self,
         stored: StoredIdentity,
-        listen: Address,
         advertise: str,
         keep: Callable[[StoredIdentity], Awaitable[None]],
-        *,
-        metrics: Metrics,
-        clock: Clock,
+        contacts: Contacts,
+        links: Callable[[Identity, Handlers], Links],
     ) -> None:
-        limits = PeerLimits()
+        """A node's part.
+
+        Args:
+            stored: Who it is.
+            advertise: The host at which others reach it.
+            keep: Makes what the directory says of itself durable.
+            contacts: How others are asked.
+            links: Makes its end of the streams between nodes, of no cluster yet.
+
+        """
         self._advertise = advertise
         self._stored = stored
         self._keep = keep
-        self.contacts = Contacts(limits)
+        self.contacts = contacts
         """How others are asked."""
         self._birth: Birth | None = None
         self._driver: Driver | None = None
@@ -73,7 +78,7 @@ class Belonging:
         self._report: Callable[[], ReportReply] | None = None
         handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
         nobody = Identity("", stored.node, stored.incarnation)
-        self.peers = Peers(nobody, listen, {}, handlers, metrics=metrics, clock=clock, limits=limits)
+        self.peers = links(nobody, handlers)
 
     async def start(self) -> None:
         """Listen; raises ConfigError when the address cannot be had."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.runtime.birth import Contacts
 from durable_streams_cluster.runtime.greeting import Identity
-from durable_streams_cluster.runtime.peers import Peers
+from durable_streams_cluster.runtime.transport import Links
 from durable_streams_cluster.settings import parse_address
 
 AGAIN_S = 1.0
@@ -18,7 +18,7 @@ AGAIN_S = 1.0
 
 
 async def seek(
-    told: Sequence[str], own: Said, contacts: Contacts, peers: Peers, objection: Callable[[Identity], str | None]
+    told: Sequence[str], own: Said, contacts: Contacts, peers: Links, objection: Callable[[Identity], str | None]
 ) -> None:
     """Return when somebody of a cluster has answered at each of the addresses ``told``, or all peers are reached.
 

@@ -1,9 +1,12 @@
-"""How a node reaches the others: what the driver needs of it (``peers`` is the real one)."""
+"""How a node reaches the others (``peers`` is the real one): what the driver needs of it, and what ``belonging``."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.runtime.greeting import Identity
 from durable_streams_cluster.runtime.outbox import Kind
+from durable_streams_cluster.settings import Address
 
 
 class Transport(Protocol):
@@ -11,6 +14,44 @@ class Transport(Protocol):
 
     def send(self, to: NodeId, payload: bytes, kind: Kind) -> bool:
         """Send, if that is possible now; never waits."""
+        ...
+
+
+class Links(Transport, Protocol):
+    """Streams to whoever is a member, and from them."""
+
+    @property
+    def port(self) -> int:
+        """Where peers reach this node, once it listens."""
+        ...
+
+    @property
+    def addresses(self) -> Mapping[NodeId, Address]:
+        """Where each peer is dialed."""
+        ...
+
+    async def start(self) -> None:
+        """Listen; raises ConfigError when the address cannot be had."""
+        ...
+
+    async def stop(self) -> None:
+        """Nobody is reached or heard any more."""
+        ...
+
+    def belong(self, identity: Identity, addresses: Mapping[NodeId, Address]) -> None:
+        """This node is of a cluster now, whose other members are at these addresses."""
+        ...
+
+    def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
+        """Dial these from now on, and no others; who is not to be believed any more is not heard any more."""
+        ...
+
+    def found(self, peer: Identity) -> None:
+        """A peer that is believed says where it listens."""
+        ...
+
+    def is_connected(self, node: NodeId) -> bool:
+        """Whether messages of Raft reach this peer."""
         ...
 
 
