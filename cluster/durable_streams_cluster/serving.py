@@ -40,7 +40,7 @@ class Serving:
         """``fatal``: see ``Driver``."""
         self._config = config
         rng = SystemRandom()
-        place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__)
+        place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__, stored.incarnation)
         replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
         driver = self.driver = Driver(replica, kv, clock, config.limits, metrics, fatal)
         self.streams = LocalStreams(driver, config.limits, config.policies)

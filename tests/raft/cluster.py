@@ -31,6 +31,7 @@ from durable_streams_cluster.raft import (
     Outgoing,
     RaftCore,
     Ready,
+    ReplicaId,
     RequestVote,
     Role,
     Settings,
@@ -183,7 +184,7 @@ class Cluster:
         durable = node.disk.durable
         node.running = RaftCore(
             GROUP,
-            name,
+            ReplicaId(name),
             durable.machine.membership or Membership(),
             durable.hard_state,
             node.disk,

@@ -7,19 +7,29 @@ from hypothesis import strategies as st
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_MEMBERS
 from durable_streams_cluster.raft import (
+    FEATURE_LEVEL,
+    NOTHING,
     AddLearner,
+    AppendEntries,
     AppendReply,
     Change,
+    Entry,
+    EntryKind,
+    HardState,
     Member,
     Membership,
     Objection,
     Promote,
+    RaftCore,
     Readdress,
     Remove,
+    ReplicaId,
     Role,
     changed,
 )
 from durable_streams_cluster.raft.membership import REMEMBERED, Memberships, decode, encode, voters_apart
+from tests.raft.checker import GROUP
+from tests.raft.disk import Batch, Disk
 from tests.raft.history import N1, N2, N3, N4, cluster, elect, forge, pass_time, peace, write
 
 NAMES = [NodeId(f"n{number}") for number in range(1, 8)]
@@ -205,6 +215,30 @@ def test_a_leader_with_learners_alone_counts_no_quorum() -> None:
     pass_time(world)
     assert world.leaders == [N1]
     assert not world.marks["a majority was not heard from for an election timeout"]
+
+
+def test_a_new_directory_does_not_take_the_place_of_the_one_before_it() -> None:
+    """A wiped node that joins anew finds in the log that its name was alone once: it led at once, by its own vote."""
+    alone = Membership((Member(N1, 1),))
+    both = Membership((Member(N1, 1), Member(N2, 2, voter=False)))
+    entries = tuple(
+        Entry(Term(1), Index(number), EntryKind.MEMBERSHIP, FEATURE_LEVEL, 0, 0, encode(membership))
+        for number, membership in enumerate((both, alone), 1)
+    )
+    roles = []
+    for incarnation in (1, 7):
+        disk = Disk(None)
+        core = RaftCore(GROUP, ReplicaId(N1, incarnation), Membership(), HardState(), disk, NOTHING, random=lambda _: 0)
+        core.step(N2, AppendEntries(Term(2), NOTHING, entries, Index(2)))
+        for _ in range(200):
+            core.tick()
+            if (ready := core.ready()) is not None:
+                disk.write(Batch(ready))
+                disk.sync(ready.number)
+                core.persisted(ready.number)
+        assert core.membership == alone
+        roles.append(core.role)
+    assert roles == [Role.LEADER, Role.FOLLOWER]
 
 
 def test_an_empty_disk_neither_stands_nor_decides_a_vote() -> None:

@@ -173,6 +173,23 @@ def test_one_that_does_not_belong_any_more_is_not_heard_and_is_told_why() -> Non
     run(play())
 
 
+def test_who_speaks_to_this_node_is_answered_whatever_membership_it_has_come_to() -> None:
+    """One that joined learned of a membership without the leader that told it: it hung up, and was told no more."""
+
+    async def play() -> None:
+        joined, leader = Node("n1", cluster=""), Node("n2", cluster="")
+        async with started(joined, leader):
+            joined.belong()
+            leader.belong(joined)
+            await joined.until(lambda: "n2" in joined.peers.status() and joined.is_connected(leader))
+            joined.peers.set_members({NodeId("n3"): NOWHERE})
+            assert list(joined.peers.status()) == ["n3", "n2"]
+            assert joined.send(leader, b"go on")
+            await leader.until(lambda: leader.received[joined.id] == [b"go on"])
+
+    run(play())
+
+
 def test_no_more_are_dialed_than_there_may_be() -> None:
     async def play() -> None:
         one = Node("n1")

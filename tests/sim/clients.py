@@ -68,13 +68,16 @@ class Client:
         todo, weights = zip(*actions, strict=True)
         while not self.world.resting:
             await asyncio.sleep(self.random.expovariate(1 / self.pause_s) * self.world.ahead())
+            await self.world.goes_on.wait()
             await self.random.choices(todo, weights)[0]()
 
     # ------------------------------------------------------------------------------------------------------- asking
 
     def life(self) -> Life | None:
+        if self.home not in self.world.nodes:
+            self.home = self.random.choice(self.world.nodes)
         node = self.home if self.random.random() < 0.7 else self.random.choice(self.world.nodes)
-        return node.life
+        return node.serving
 
     async def once(self, op: Op, what: What, life: Life | None, after_s: float = 0.0) -> Any:
         """Ask one node; BrokenConnection when nobody knows what became of it."""

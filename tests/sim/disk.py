@@ -1,12 +1,12 @@
-"""A disk whose syncs take as long as they are told to, and that forgets what was not synced."""
+"""A disk whose syncs take as long as they are told to, that forgets what was not synced, and that may go bad."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
-from durable_streams_cluster.errors import StorageError
-from durable_streams_cluster.storage.kv import Space, WriteBatch, WriteStalled
+from durable_streams_cluster.errors import CorruptData, StorageError
+from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, Space, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.memory import MemoryKv
 
 Done = Callable[[BaseException | None], None]
@@ -40,6 +40,38 @@ class SimKv(MemoryKv):
     def flush_due(self) -> bool:
         return self._disk.unflushed > self._disk.flush_bytes
 
+    def whole(self) -> Iterator[tuple[bytes, bytes]]:
+        """All of DATA as it was written."""
+        return MemoryKv.scan(self, Family.DATA, b"", b"\xff")
+
+
+class DamagedKv(SimKv):
+    """Some of what is there is not what was written: a log entry comes with a bit flipped, all else not at all."""
+
+    def get(self, family: Family, key: bytes) -> bytes | None:
+        value = super().get(family, key)
+        return None if value is None else self._found(family, key, value)
+
+    def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        pairs = super().scan(family, start, end, reverse=reverse)
+        return ((key, self._found(family, key, value)) for key, value in pairs)
+
+    def write(self, batch: WriteBatch) -> None:
+        super().write(batch)
+        for op in batch.ops:
+            if isinstance(op, Put | Delete):
+                self._disk.bad.discard((op.family, op.key))
+            elif isinstance(op, DeleteRange):
+                self._disk.bad -= {(op.family, key) for _, key in self._disk.bad if op.start <= key < op.end}
+
+    def _found(self, family: Family, key: bytes, value: bytes) -> bytes:
+        if (family, key) not in self._disk.bad:
+            return value
+        if key.startswith(b"E") and value:
+            at = len(value) // 2
+            return value[:at] + bytes([value[at] ^ 4]) + value[at + 1 :]
+        raise CorruptData(f"a block of {family.name} does not match its checksum")
+
 
 class NodeDisk:
     """The disk of one node, through all its lives; ``kv`` is what the present one sees."""
@@ -50,6 +82,8 @@ class NodeDisk:
         self.batches: list[WriteBatch] = []
         """All that is written, in order; all in front of ``durable`` survives everything."""
         self.durable = 0
+        self.bad: set[tuple[Family, bytes]] = set()
+        """Keys whose values went bad; what is written anew is well again."""
         self.kv: SimKv | None = None
         self.sync_s = USUAL_SYNC_S
         """A sync takes between the two."""
@@ -69,7 +103,7 @@ class NodeDisk:
     def open(self) -> SimKv:
         """A process starts on what is there, which is durable then: recovery writes it into table files."""
         self.durable = len(self.batches)
-        self.kv = SimKv(self)
+        self.kv = DamagedKv(self) if self.bad else SimKv(self)
         self.flushing, self.unflushed = False, 0
         return self.kv
 
@@ -85,6 +119,27 @@ class NodeDisk:
         lost = len(self.batches) - keep
         del self.batches[keep:]
         return lost
+
+    def wipe(self) -> None:
+        """Everything is gone."""
+        self.kv = None
+        self.batches.clear()
+        self.durable = 0
+        self.bad.clear()
+
+    def damage(self) -> bool:
+        """Something that is there goes bad, while no process runs; False if there is nothing."""
+        assert self.kv is None
+        held = MemoryKv()
+        for batch in self.batches:
+            held.write(batch)
+        kinds: dict[bytes, list[tuple[Family, bytes]]] = {}
+        for family in Family:
+            for key, _ in held.scan(family, b"", b"\xff"):
+                kinds.setdefault(key[:1], []).append((family, key))
+        if kinds:
+            self.bad.add(self.random.choice(kinds[self.random.choice(sorted(kinds))]))
+        return bool(kinds)
 
 
 class SimDisk:

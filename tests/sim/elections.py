@@ -132,7 +132,7 @@ async def hand_overs(faults: Faults) -> None:
 async def _hand_over(faults: Faults, leader: Node) -> None:
     """What is on its way to a leader is refused one after the other, while the next leader is heard of already."""
     random, world, life = faults.random, faults.world, leader.life
-    if life is None or life.paused or life.stopping:
+    if life is None or life.paused or life.stopping or not life.serves:
         return
     slow = world.network.slow
     links = [(other.name, leader.name) for other in faults.others(leader) if random.random() < 0.5]

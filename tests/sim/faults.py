@@ -166,7 +166,7 @@ async def term(faults: Faults) -> None:
     """SIGTERM, and a new start; many batches are under way to a leader that hands over."""
     node = faults.node()
     life = node.life
-    if life is None or life.paused:
+    if life is None or life.paused or not life.serves:
         return
     if node is faults.world.leader:
         faults.world.rush_until_s = faults.world.loop.now_s + 0.5

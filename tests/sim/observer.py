@@ -7,28 +7,51 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from durable_streams_cluster.ids import NodeId, Term
-from durable_streams_cluster.raft import BecameLeader, Event, SnapshotNeeded, SteppedDown, Truncated, VoteReply
-from durable_streams_cluster.replica.exchange import Addressed
+from durable_streams_cluster.raft import (
+    BecameLeader,
+    EntryKind,
+    Event,
+    Member,
+    Membership,
+    Role,
+    SnapshotNeeded,
+    SteppedDown,
+    Truncated,
+    VoteReply,
+)
+from durable_streams_cluster.raft.membership import decode
+from durable_streams_cluster.raft.quorum import is_majority
+from durable_streams_cluster.replica.exchange import Addressed, SnapshotChunk
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage import keys
-from durable_streams_cluster.storage.codecs import decode_applied, decode_entry, decode_hard_state, decode_installs
+from durable_streams_cluster.storage.codecs import (
+    decode_applied,
+    decode_entry,
+    decode_hard_state,
+    decode_installs,
+    decode_membership,
+)
 from durable_streams_cluster.storage.kv import Delete, DeleteRange, Family, Put, WriteBatch
 
 if TYPE_CHECKING:
-    from tests.sim.disk import NodeDisk
     from tests.sim.node import Life, Node
 
 GROUP = 1
 STATE = keys.group_state(GROUP)
 HARD = keys.hard_state(GROUP)
 VOTE, TOLD = NodeId("a vote"), NodeId("a vote that is told")
-INSTALLS = keys.installs(GROUP)
+INSTALLS, MEMBERS = keys.installs(GROUP), keys.membership(GROUP)
+CHUNK = NodeId("a part of a snapshot")
 
 
 class _Seen:
     """What one node's disk shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Membership) -> None:
+        self.base = base
+        """As of the last entry that is applied."""
+        self.changes: dict[int, Membership] = {}
+        """By the entry of the log that has it."""
         self.log: dict[int, bytes] = {}
         self.batch_of: dict[int, int] = {}
         """By which write of the node's each entry came; it stays when the entry is dropped."""
@@ -39,6 +62,11 @@ class _Seen:
         self.sums: dict[int | None, int] = {}
         """Of all that is in ``data``, by install epoch; None: what has none."""
         self.epoch = 0
+
+    @property
+    def newest(self) -> Membership:
+        """In force."""
+        return self.changes[max(self.changes)] if self.changes else self.base
 
     @property
     def sum(self) -> int:
@@ -54,7 +82,6 @@ class _Seen:
             self.data[key] = piece
         else:
             self.data.pop(key, None)
-        self.leads: Term | None = None
 
 
 class Observer:
@@ -63,7 +90,8 @@ class Observer:
     def __init__(self) -> None:
         self.marks: Counter[str] = Counter()
         self._seen: dict[NodeId, _Seen] = {}
-        self._disks: dict[NodeId, NodeDisk] = {}
+        self._nodes: dict[NodeId, Node] = {}
+        self._chunk: tuple[NodeId, NodeId] | None = None
         self._committed: dict[int, bytes] = {}
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
@@ -78,8 +106,9 @@ class Observer:
 
     def starts(self, node: "Node") -> None:
         """A node's disk is looked at anew: it may have lost some."""
-        seen = self._seen[node.name] = _Seen()
-        self._disks[node.name] = node.disk
+        assert node.identity is not None
+        seen = self._seen[node.name] = _Seen(node.identity.first_membership)
+        self._nodes[node.name] = node
         for number, batch in enumerate(node.disk.batches):
             self._take(seen, batch, number)
         expected = self._sums.get(seen.applied)
@@ -88,15 +117,19 @@ class Observer:
     def written(self, node: "Node", batch: WriteBatch) -> None:
         """A node writes: the same entries are committed everywhere, and do the same everywhere."""
         seen = self._seen[node.name]
-        before, epoch = seen.applied, seen.epoch
+        before, epoch, forces = seen.applied, seen.epoch, [seen.newest]
         self._take(seen, batch, len(node.disk.batches))
         if VOTE in self._waits:
             self._votes(node, batch)
         if seen.epoch != epoch:
             self.marks["snapshot installed"] += 1
             before = seen.applied
+        if node.core is None or node.core.role is not Role.LEADER:
+            # A leader knows that something is committed first, but where its store was slow to take that.
+            forces = [each.newest for each in self._seen.values()]
+        forces.append(seen.newest)
         for index in range(before + 1, seen.applied + 1):
-            self._applies(node.name, index, seen.log.get(index) or seen.dropped.get(index))
+            self._applies(node.name, index, seen.log.get(index) or seen.dropped.get(index), forces)
         if seen.applied != before or seen.epoch != epoch:
             self._happened(node.name)
             known_sum = self._sums.setdefault(seen.applied, seen.sum)
@@ -112,23 +145,42 @@ class Observer:
                 self._voter = node
                 self._happened(VOTE)
 
-    def _applies(self, node: NodeId, index: int, entry: bytes | None) -> None:
+    def _applies(self, node: NodeId, index: int, entry: bytes | None, forces: list[Membership]) -> None:
         assert entry is not None, f"{node} applied entry {index}, which it does not have"
         known = self._committed.setdefault(index, entry)
         assert known == entry, f"{node} applied another entry {index} than others"
         if index > self.top:
             self.top = index
-            durable = sum(self._is_durable(each, index, entry) for each in self._seen)
-            assert 2 * durable > len(self._seen), f"{node} applied entry {index}, which {durable} disks keep for sure"
+            durable = [each for each in self._seen if self._is_durable(each, index, entry)]
+            assert any(self._majority(durable, each) for each in forces), (
+                f"{node} applied entry {index}, which the disks of {', '.join(durable) or 'nobody'} keep for sure"
+            )
             stamp = decode_entry(GROUP, index, entry).cluster_ms
             assert stamp >= self._stamp, f"cluster time goes back from {self._stamp} to {stamp} in entry {index}"
             self._stamp = stamp
 
     def _is_durable(self, node: NodeId, index: int, entry: bytes) -> bool:
         """Whether it has this entry, and no power cut takes that back."""
-        seen, disk = self._seen[node], self._disks[node]
+        seen, disk = self._seen[node], self._nodes[node].disk
         found = seen.log.get(index) or seen.dropped.get(index)
         return found == entry and seen.batch_of[index] < disk.durable
+
+    def _majority(self, durable: list[NodeId], membership: Membership) -> bool:
+        counts = [each.node for each in membership.members if each.node in durable and self.is_member(each)]
+        return is_majority(counts, membership.voters)
+
+    def is_member(self, member: Member) -> bool:
+        node = self._nodes.get(member.node)
+        return node is not None and node.identity is not None and node.identity.incarnation == member.incarnation
+
+    def is_whole(self, member: Member) -> bool:
+        """Whether this member has what it had."""
+        node = self._nodes.get(member.node)
+        return self.is_member(member) and node is not None and not (node.disk.bad or node.marked)
+
+    def memberships(self) -> list[Membership]:
+        """All that any node may take for the one in force, now or when it starts."""
+        return [each for seen in self._seen.values() for each in (seen.base, *seen.changes.values())]
 
     def _take(self, seen: _Seen, batch: WriteBatch, number: int) -> None:
         seen.dropped.clear()
@@ -141,6 +193,8 @@ class Observer:
                 elif op.key == INSTALLS:
                     seen.epoch = decode_installs(op.value).current
                 else:
+                    if op.key == MEMBERS:
+                        seen.base = decode_membership(op.value)
                     seen.put(op.key, crc32(op.value, crc32(keys.with_epoch(op.key, 0))) or 1)
             elif isinstance(op, Delete):
                 seen.put(op.key, 0)
@@ -152,12 +206,16 @@ class Observer:
         if isinstance(op, Put) and op.key != HARD:
             index = keys.entry_index(op.key)
             seen.log[index], seen.batch_of[index] = op.value, number
+            entry = decode_entry(GROUP, index, op.value)
+            if entry.kind is EntryKind.MEMBERSHIP:
+                seen.changes[index] = decode(entry.data)
         elif isinstance(op, DeleteRange):
             start, end = keys.entry_index(op.start), keys.entry_index(op.end)
             if start <= seen.applied:
                 self.marks["compaction"] += 1
             for index in [index for index in seen.log if start <= index < end]:
                 seen.dropped[index] = seen.log.pop(index)
+                seen.changes.pop(index, None)
 
     # ---------------------------------------------------------------------------------------------------------- events
 
@@ -182,8 +240,19 @@ class Observer:
         assert self._voter is not None
         return self._voter
 
+    async def next_chunk(self) -> tuple[NodeId, NodeId]:
+        """Return who sends a part of a snapshot, and to whom."""
+        await self._wait(CHUNK)
+        assert self._chunk is not None
+        return self._chunk
+
     def sent(self, node: "Node", outbox: list[Addressed]) -> None:
         """What a node sends."""
+        if CHUNK in self._waits:
+            for each in outbox:
+                if isinstance(each.message, SnapshotChunk):
+                    self._chunk = node.name, each.to
+                    self._happened(CHUNK)
         if TOLD in self._waits and any(
             isinstance(each.message, VoteReply) and each.message.granted and not each.message.pre for each in outbox
         ):

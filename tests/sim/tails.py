@@ -32,7 +32,7 @@ class Tail:
 
     async def run(self) -> None:
         while not self.done:
-            life = self.random.choice(self.world.nodes).life
+            life = self.random.choice(self.world.nodes).serving
             if life is None:
                 await asyncio.sleep(0.05)
                 continue

@@ -4,21 +4,23 @@ import asyncio
 import contextlib
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from durable_streams_cluster.api import From, Page
-from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.errors import ClusterError, CorruptData
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.raft import Membership, Role, Settings
-from durable_streams_cluster.replica import compaction, lead, snapshots
+from durable_streams_cluster.raft import Role, Settings
+from durable_streams_cluster.raft.quorum import is_majority
+from durable_streams_cluster.replica import compaction, lead, members, snapshots
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_installs
-from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Append, Create
 from tests.history.checker import Bounds, check
 from tests.history.records import Recorder, dump
+from tests.sim.churn import KINDS as CHURN
 from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client, Rusher
 from tests.sim.elections import KINDS
 from tests.sim.faults import Faults
@@ -30,6 +32,8 @@ from tests.sim.tails import Tail
 
 LEAST_ACKED, LEAST_FAULTS = 500, 5
 SAFETY_S, AT_MOST_S = 8.0, 60.0
+SETTLED_S = 60.0
+"""After everything was healed, each node is a voter within so long."""
 PACE = 50.0
 """Acknowledged writes in a second; clients that come to more have more time between two."""
 WRITABLE_S = 12.0
@@ -44,6 +48,7 @@ BOUNDS: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (snapshots, "CHUNK_PAIRS", (3, 30, 250)),
     (snapshots, "GIVE_UP_TICKS", (20, 200)),
     (snapshots, "SWEEP_KEYS", (5, 64)),
+    (members, "STEADY_TICKS", (10, 30, 100)),
 )
 """Of production code, with what a seed may set them to."""
 
@@ -83,23 +88,29 @@ class World:
             cache_bytes=draw.choice((0, 1 << 22)),
             stall_ticks=draw.choice((10, 60)),
         )
-        names = tuple(NodeId(f"n{number + 1}") for number in range(draw.choice((3, 3, 5))))
-        self.membership = Membership.of(*names)
+        self.first = draw.choice((1, 3, 3, 3, 5, 5))
+        """Nodes that begin the cluster; one alone is joined by two."""
         wild = draw.random() < 0.5
-        self.network = Network(loop, Random(draw.getrandbits(62)), Weather(draw, wild=wild), names)
-        self.nodes = [Node(self, name, Random(draw.getrandbits(62))) for name in names]
-        drift = draw.choice((0.0, 0.0005, 0.02))
-        flush_bytes = draw.choice((20_000, 10**9))
+        self.network = Network(loop, Random(draw.getrandbits(62)), Weather(draw, wild=wild))
+        self.drift = draw.choice((0.0, 0.0005, 0.02))
+        self.flush_bytes = draw.choice((20_000, 10**9))
+        self._draw = draw
+        self.ever: list[Node] = []
+        self.nodes: list[Node] = []
+        """Those that are in use."""
+        self.moving = False
+        for _ in range(self.first):
+            self.add()
         for node in self.nodes:
-            node.rate = 1 + draw.uniform(-drift, drift)
-            node.disk.flush_bytes = flush_bytes
-            node.wall_skew_ms = draw.randint(-2000, 2000)
-        self.drift = drift
+            if self.first > 1:
+                node.initial = {each.name: each.address for each in self.nodes}
+        while len(self.nodes) < 3:
+            self.add([self.nodes[0].address])
         self.spread = draw.choice((1, 4, 30, 30))
         """Of election timeouts, in ticks."""
         for module, name, values in BOUNDS:
             setattr(module, name, draw.choice(values))
-        self.faults = Faults(self, Random(draw.getrandbits(62)), KINDS)
+        self.faults = Faults(self, Random(draw.getrandbits(62)), KINDS | CHURN)
         # A leader that is full may take what comes behind a letter that it refused.
         self.keeps_order = not wild and not self.faults.silent and lead.MAX_INFLIGHT_BYTES > FULL_BYTES
         self.clients = [Client(self, number, Random(draw.getrandbits(62))) for number in range(draw.randint(8, 14))]
@@ -110,6 +121,9 @@ class World:
         ]
         self.acked = self.closed = 0
         self.resting = False
+        self.goes_on = asyncio.Event()
+        """Clients do something."""
+        self.goes_on.set()
         self.forks: list[str] = []
         self.ends: dict[str, list[str]] = {}
 
@@ -129,8 +143,39 @@ class World:
     @property
     def leader(self) -> Node | None:
         """The newest that leads."""
-        leading = [node for node in self.nodes if node.life is not None and _role(node) is Role.LEADER]
-        return max(leading, key=lambda node: node.life.replica.group.core.term if node.life else 0, default=None)
+        leading = [node for node in self.nodes if node.core is not None and node.core.role is Role.LEADER]
+        return max(leading, key=lambda node: node.core.term if node.core else 0, default=None)
+
+    def named(self, name: NodeId) -> Node:
+        """The node of this name."""
+        return next(node for node in self.ever if node.name == name)
+
+    def add(self, join: Sequence[str] = ()) -> Node:
+        """A machine more, with an empty disk and a name that nobody had."""
+        draw = self._draw
+        node = Node(self, NodeId(f"n{len(self.ever) + 1}"), Random(draw.getrandbits(62)))
+        node.rate = 1 + draw.uniform(-self.drift, self.drift)
+        node.disk.flush_bytes = self.flush_bytes
+        node.wall_skew_ms = draw.randint(-2000, 2000)
+        node.join = join
+        self.ever.append(node)
+        self.nodes.append(node)
+        return node
+
+    def retire(self, node: Node) -> None:
+        """It was removed: its process ends, and its disk is never used again."""
+        if node in self.nodes:
+            self.note(node.name, "is not used any more")
+            self.end(node)
+            self.nodes.remove(node)
+
+    def may_lose(self, node: Node) -> bool:
+        """Whether the others of each membership that anybody may go by are a majority that has what it had."""
+        for membership in self.observer.memberships():
+            whole = [each.node for each in membership.members if self.observer.is_whole(each)]
+            if not is_majority([each for each in whole if each != node.name], membership.voters):
+                return False
+        return True
 
     def end(self, node: Node, *, power: bool = False) -> None:
         """Its process ends, at once."""
@@ -144,16 +189,21 @@ class World:
             node.disk.kill()
 
     def start(self, node: Node) -> None:
-        if node.life is None:
+        if node.life is None and node in self.nodes:
             self.note(node.name, "starts")
             node.start()
 
     def node_failed(self, life: Life, error: BaseException) -> None:
         """A process that cannot go on ends itself; unless its disk failed, it had no reason to."""
-        self.note(life.node.name, f"fails: {error}")
-        if str(error) != "the disk failed":
-            self.wrong.append(f"{life.node.name} failed: {error}")
         node = life.node
+        self.note(node.name, f"fails: {error}")
+        if isinstance(error, CorruptData) and node.disk.bad:
+            assert node.identity is not None
+            assert node.identity.others, f"{node.name} is damaged, and knows nobody to ask"
+            node.marked = True
+            self.marks["damage found"] += 1
+        elif str(error) != "the disk failed":
+            self.wrong.append(f"{node.name} failed: {error}")
         self.loop.call_soon(lambda: node.life is life and self.end(node, power=True), context=self.outside)
         self.loop.call_later(0.5, self.start, node, context=self.outside)
 
@@ -163,12 +213,19 @@ class World:
         for node in self.nodes:
             node.start()
         await self._create_all()
-        running = [asyncio.ensure_future(each.run()) for each in (*self.clients, *self.tails, self.faults)]
+        running = [asyncio.ensure_future(each.run()) for each in (*self.clients, *self.tails)]
         faults = self.faults
+        if self.first == 1:
+            await self._settled()
+            self.nodes[0].join = [node.address for node in self.nodes[1:]]
+        running.append(asyncio.ensure_future(faults.run()))
         await self._until(lambda: faults.count >= LEAST_FAULTS and not faults.elections, SAFETY_S, AT_MOST_S)
         self.note("world", "is healed")
+        self.goes_on.clear()
         self._heal()
+        await self._settled()
         await self._writable()
+        self.goes_on.set()
         await self._until(lambda: self.acked >= LEAST_ACKED, 1.0, AT_MOST_S)
         self.resting = True
         await asyncio.wait(running[: len(self.clients)], timeout=30)
@@ -178,7 +235,7 @@ class World:
         await asyncio.sleep(1)
         for tail in self.tails:
             tail.finish()
-        self.marks["flush"] += sum(node.disk.flushes for node in self.nodes)
+        self.marks["flush"] += sum(node.disk.flushes for node in self.ever)
         for task in running:
             task.cancel()
 
@@ -209,6 +266,23 @@ class World:
                 self.end(node)
             self.start(node)
 
+    async def _settled(self) -> None:
+        """Who was to go is gone, and everybody else has become a voter."""
+        begun = self.loop.now_s
+        while self.loop.now_s - begun < SETTLED_S and not self.wrong:
+            leader = self.leader
+            if leader is not None and leader.core is not None and leader.core.may_propose:
+                membership = leader.core.membership
+                for node in list(self.nodes):  # An operator who was not answered looks again.
+                    gone = node.identity is not None and node.identity.incarnation in membership.removed
+                    if gone and not node.marked:
+                        self.retire(node)
+                voters = [each for each in membership.members if each.voter and self.observer.is_member(each)]
+                if {each.node for each in voters} == {node.name for node in self.nodes} == set(membership.nodes):
+                    return
+            await asyncio.sleep(0.1)
+        self.wrong.append(f"not all are voters {SETTLED_S} s after all is well: {self._state()}")
+
     async def _create_all(self) -> None:
         async def create(path: str) -> None:
             op = client.op("create", path, ttl_s=WINDOWS.get(path))
@@ -228,7 +302,7 @@ class World:
                 command = Append("s0", TEXT, op.body.encode(), False, None, None)
                 try:
                     answer = await self.clients[0].once(
-                        op, lambda streams, command=command: streams.append(command), node.life
+                        op, lambda streams, command=command: streams.append(command), node.serving
                     )
                 except (BrokenConnection, ClusterError, ConnectionRefusedError) as error:
                     op.answered = self.now()
@@ -244,9 +318,10 @@ class World:
 
     def _state(self) -> str:
         return "; ".join(
-            f"{node.name} {_role(node) and _role(node).value} {life.replica.group.core.status().committed}"  # type: ignore[union-attr]
+            f"{node.name} {core.role.value} {core.status().committed} {', '.join(core.membership.voters)}"
+            if (core := node.core) is not None
+            else f"{node.name} {node.life.belonging.waits_for if node.life is not None else 'is down'}"
             for node in self.nodes
-            if (life := node.life) is not None
         )
 
     async def _read_all(self) -> None:
@@ -256,7 +331,9 @@ class World:
             for path in (*PLAIN, *AGAIN, *CLOSING, *self.forks):
                 op = client.op("read", path, node=node.name)
                 try:
-                    found = await client.once(op, lambda streams, path=path: streams.read(path, From.START), node.life)
+                    found = await client.once(
+                        op, lambda streams, path=path: streams.read(path, From.START), node.serving
+                    )
                 except (BrokenConnection, ClusterError, ConnectionRefusedError) as error:
                     op.answered = self.now()
                     self.wrong.append(f"{node.name} does not answer though all is well: {error!r}")
@@ -275,18 +352,13 @@ class World:
         self.wrong.append(f"the replicas do not come to hold the same: {self._state()}")
 
 
-def _role(node: Node) -> Role | None:
-    return node.life.replica.group.core.role if node.life is not None else None
-
-
 def _held(node: Node) -> object:
     """All that a node shows, whatever the install epoch."""
     kv = node.disk.kv
     if kv is None:
         return None
-    value = kv.get(Family.DATA, INSTALLS)
-    shown = decode_installs(value).current if value is not None else 0
-    pairs = kv.scan(Family.DATA, b"", b"\xff")
+    pairs = list(kv.whole())
+    shown = max((decode_installs(value).current for key, value in pairs if key == INSTALLS), default=0)
     return crc32(
         b"".join(
             keys.with_epoch(key, 0) + value
@@ -324,7 +396,7 @@ def run(seed: int, *, traces: bool = False) -> Result:
         world.marks[f"message {what}"] += count
     return Result(
         seed,
-        len(world.nodes),
+        len(world.ever),
         world.wrong,
         world.acked,
         world.faults.count,

@@ -19,6 +19,7 @@ from durable_streams_cluster.raft.membership import (
     Promote,
     Readdress,
     Remove,
+    ReplicaId,
     changed,
 )
 from durable_streams_cluster.raft.messages import (
@@ -82,6 +83,7 @@ __all__ = [
     "Readdress",
     "Ready",
     "Remove",
+    "ReplicaId",
     "RequestVote",
     "Role",
     "Settings",

@@ -13,7 +13,7 @@ from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import candidate, follower, leader
 from durable_streams_cluster.raft import membership as members
 from durable_streams_cluster.raft.log import LogReader, RaftLog
-from durable_streams_cluster.raft.membership import Membership, Objection
+from durable_streams_cluster.raft.membership import Membership, Objection, ReplicaId
 from durable_streams_cluster.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -81,7 +81,7 @@ class RaftCore:
     def __init__(
         self,
         group: GroupId,
-        node: NodeId,
+        own: ReplicaId,
         membership: Membership,
         hard_state: HardState,
         reader: LogReader,
@@ -90,10 +90,22 @@ class RaftCore:
         random: Callable[[int], int],
         settings: Settings | None = None,
     ) -> None:
-        """``applied`` is what the caller's state holds; ``random`` gives a number from 0 to below its argument."""
+        """A node's core, as it starts.
+
+        Args:
+            group: Which group.
+            own: Who this replica is.
+            membership: As of what is applied.
+            hard_state: As of the disk.
+            reader: The log on the disk.
+            applied: What the caller's state holds.
+            random: Gives a number from 0 to below its argument.
+            settings: Times and sizes.
+
+        """
         settings = settings or Settings()
         self.log = RaftLog(reader, applied, settings.cache_bytes)
-        self._state = RaftState(group, node, membership, hard_state, self.log, settings, random)
+        self._state = RaftState(group, own, membership, hard_state, self.log, settings, random)
         self._handed = hard_state
         self._durable_hard_state = hard_state
         self._number = 0

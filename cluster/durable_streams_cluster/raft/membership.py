@@ -6,6 +6,7 @@ moment that its entry is in a log, committed or not, and goes again if the entry
 """
 
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,14 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     voter: bool = True
     rises: bool = False
     """A learner that becomes a voter as soon as it has caught up."""
+
+
+class ReplicaId(NamedTuple):
+    """Who a replica is: a name, and the number of its data directory (DESIGN: Identity)."""
+
+    node: NodeId
+    incarnation: int = 0
+    """As of ``Member``; a member of the same name with another one is not this replica."""
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True):

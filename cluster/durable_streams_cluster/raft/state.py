@@ -8,7 +8,7 @@ import msgspec
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft.log import RaftLog
-from durable_streams_cluster.raft.membership import Membership, Memberships, decode
+from durable_streams_cluster.raft.membership import Membership, Memberships, ReplicaId, decode
 from durable_streams_cluster.raft.messages import Entry, EntryKind, HardState, Message, Outgoing
 from durable_streams_cluster.raft.progress import Progress
 from durable_streams_cluster.raft.reads import ReadQueue
@@ -52,7 +52,7 @@ class RaftState:
     def __init__(
         self,
         group: GroupId,
-        node: NodeId,
+        own: ReplicaId,
         membership: Membership,
         hard_state: HardState,
         log: RaftLog,
@@ -60,7 +60,7 @@ class RaftState:
         random: Callable[[int], int],
     ) -> None:
         self.group = group
-        self.node = node
+        self.node, self._incarnation = own
         self.memberships = Memberships(membership)
         self.voters: tuple[NodeId, ...]
         """Who counts for a quorum."""
@@ -120,12 +120,21 @@ class RaftState:
         Without the latter (thesis 4.2.2): the leader of two, n2, removes itself, and ends before n1 has the entry. Then
         n1 needs the vote of n2, whose log is newer; and n2, which alone could lead, counts itself out.
         """
-        return self.node in self.voters or self.node in self.memberships.at(self.log.committed).voters
+        return self._counts_in(self.membership) or self._counts_in(self.memberships.at(self.log.committed))
 
     @property
     def alone(self) -> bool:
         """Whether this node is a majority by itself."""
-        return self.voters == (self.node,)
+        return self.voters == (self.node,) and self._counts_in(self.membership)
+
+    def _counts_in(self, membership: Membership) -> bool:
+        """Whether a voter has this node's name, and its data directory.
+
+        Without the latter: n1 begins a cluster, others join, its disk is wiped and it joins anew. On its way through
+        the log it comes to the membership with which n1 was alone, and leads at once, by its own vote.
+        """
+        own = membership.member(self.node)
+        return own is not None and own.voter and own.incarnation in (0, self._incarnation)
 
     @property
     def hears_leader(self) -> bool:

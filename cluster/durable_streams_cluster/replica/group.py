@@ -15,6 +15,7 @@ from durable_streams_cluster.raft import (
     Outgoing,
     RaftCore,
     Ready,
+    ReplicaId,
     Role,
     Settings,
     SnapshotMeta,
@@ -62,6 +63,8 @@ class Place(NamedTuple):
     """Names this life of this node: no other life of any node has it."""
     build: str = ""
     """The version of the program."""
+    directory: int = 0
+    """The incarnation of the data directory, as memberships have it."""
 
 
 class _Remote(NamedTuple):
@@ -91,7 +94,7 @@ class Group:
         applied = self.store.applied
         self.core = RaftCore(
             group,
-            place.node,
+            ReplicaId(place.node, place.directory),
             self.store.membership() or place.membership,
             self.log.hard_state(),
             self.log,

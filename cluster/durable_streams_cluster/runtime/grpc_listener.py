@@ -17,7 +17,7 @@ from durable_streams_cluster.runtime.grpc_binding import bind
 from durable_streams_cluster.runtime.grpc_options import listening
 from durable_streams_cluster.runtime.introductions import Asked, said_from_wire, said_to_wire, wish_from_wire
 from durable_streams_cluster.runtime.outbox import Lane
-from durable_streams_cluster.settings import Address
+from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_proto.v1.peer_pb2 import (
     Acknowledgement,
     ChangeReply,
@@ -88,6 +88,11 @@ class Listener:
     def senders(self) -> set[NodeId]:
         """Peers whose Raft stream is open here."""
         return {node for node, lane in self._streams if lane is Lane.RAFT}
+
+    @property
+    def places(self) -> dict[NodeId, Address]:
+        """Where those listen whose streams are open here, as they say."""
+        return {sender.node: parse_address(sender.address) for sender, _ in self._streams.values() if sender.address}
 
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError when the address cannot be had."""

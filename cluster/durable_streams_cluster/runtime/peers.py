@@ -163,13 +163,18 @@ class Peers:
         self.set_members(addresses)
 
     def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
-        """Dial these from now on, and no others; who is not to be believed any more is not heard any more."""
+        """Dial these from now on, and those who speak to this node; who is not to be believed any more does not.
+
+        The latter are members whom this node has not heard of, or not yet: who joins learns of the memberships one
+        after the other, and the leader that sends them to it, and wants its answers, may be in none but the last.
+        """
         assert self._dialing.identity.node not in addresses, "a node is no peer of itself"
         assert len(addresses) <= MAX_PEERS
         if self._stopped:
             return
-        self._set(dict(addresses))
         self._listener.judge_again()
+        others = [(node, place) for node, place in self._listener.places.items() if node not in addresses]
+        self._set({**addresses, **dict(others[: MAX_PEERS - len(addresses)])})
 
     def _set(self, addresses: dict[NodeId, Address]) -> None:
         for node in [node for node in self._addresses if node not in addresses]:
