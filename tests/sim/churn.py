@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.raft import Remove
@@ -12,6 +13,9 @@ from durable_streams_proto.v1.peer_pb2 import ChangeReply
 from tests.sim.faults import KINDS, Faults, fault
 from tests.sim.node import BrokenConnection, Life, Node
 
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
 __all__ = ["KINDS"]
 
 FEWEST, MOST = 3, 6
@@ -20,9 +24,9 @@ ASKS_S = 10.0
 """An operator waits so long for an answer, then looks again."""
 
 
-async def ask_for(faults: Faults, wish: Asked) -> bool:
+async def ask_for(world: "World", wish: Asked) -> bool:
     """As an operator does, of any node; whether it is done for sure."""
-    life = faults.random.choice(faults.world.nodes).serving
+    life = world.faults.random.choice(world.nodes).serving
     if life is None:
         return False
 
@@ -31,7 +35,7 @@ async def ask_for(faults: Faults, wish: Asked) -> bool:
 
     with contextlib.suppress(BrokenConnection, TimeoutError, ClusterError):
         reply = await asyncio.wait_for(life.ask(lambda: change(life), 0.001, 0.001), ASKS_S)
-        faults.world.note("operator", f"{wish}: {reply.result} {reply.text}")
+        world.note("operator", f"{wish}: {reply.result} {reply.text}")
         return bool(reply.result == ChangeReply.DONE)
     return False
 
@@ -45,23 +49,21 @@ def add(faults: Faults) -> Node:
     return node
 
 
-@fault(3)
-async def grow(faults: Faults) -> None:
-    """An empty node joins."""
-    if len(faults.world.nodes) < MOST - 1:
+@fault(6)
+async def coming_and_going(faults: Faults) -> None:
+    """An empty node joins; or, if there are many, a member is removed, perhaps the leader, and ends a moment later."""
+    world, random, few = faults.world, faults.random, len(faults.world.nodes) < MOST - 1
+    if few and random.random() < (0.5 if len(world.nodes) > FEWEST else 1.0):
+        world.marks["comes"] += 1
         add(faults)
-
-
-@fault(3)
-async def shrink(faults: Faults) -> None:
-    """A member is removed, perhaps the leader; its process ends a moment later."""
-    world = faults.world
-    if len(world.nodes) <= FEWEST:
         return
     node = faults.node()
-    if await ask_for(faults, Remove(node.name)):
-        world.marks["removed"] += 1
-        faults.later(faults.random.uniform(0.0, 2.0), lambda: world.retire(node))
+    for _ in range(4):
+        if node in world.nodes and len(world.nodes) > FEWEST and await ask_for(world, Remove(node.name)):
+            world.marks["goes"] += 1
+            faults.later(random.uniform(0.0, 2.0), lambda: world.retire(node))
+            return
+        await asyncio.sleep(random.uniform(0.2, 1.0))
 
 
 @fault(2)
@@ -76,7 +78,7 @@ async def replace(faults: Faults) -> None:
         await asyncio.sleep(faults.random.uniform(0.5, 3.0))
         if node not in world.nodes or node.life is not None:
             return  # It went otherwise, or somebody started it again.
-        if await ask_for(faults, Remove(node.name)):
+        if await ask_for(world, Remove(node.name)):
             world.marks["replaced"] += 1
             world.retire(node)
             return
@@ -127,10 +129,13 @@ async def move(faults: Faults) -> None:
 
 @fault(4)
 async def broken_snapshot(faults: Faults) -> None:
-    """While a snapshot is on its way, who sends it ends, or who gets it, or the connection."""
-    world, random = faults.world, faults.random
+    """Somebody needs a snapshot; while it is on its way, who sends it ends, or who gets it, or the connection."""
+    world, random, node = faults.world, faults.random, faults.node()
+    if world.may_lose(node):
+        lose(faults, node)
+        faults.later(0.1, lambda: world.start(node))
     with contextlib.suppress(TimeoutError):
-        ends = await asyncio.wait_for(world.observer.next_chunk(), 6)
+        ends = await asyncio.wait_for(world.observer.next_chunk(), 10)
         await asyncio.sleep(random.choice((0.0, 0.01, 0.2)) * random.random())
         sender, receiver = (world.named(name) for name in ends)
         world.marks["snapshot cut short"] += 1

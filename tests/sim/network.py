@@ -75,7 +75,7 @@ class Port:
 
     def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
         self.network.judge_again(self)
-        self._dial({**self.network.places(self), **addresses})
+        self._dial({**addresses, **self.places})
 
     def found(self, peer: Identity) -> None:
         address = parse_address(peer.address)
@@ -91,6 +91,11 @@ class Port:
             self.network.hang_up((self.node, node))
             if node in self.addresses:
                 self.network.dial(self, node)
+
+    @property
+    def places(self) -> Mapping[NodeId, Address]:
+        streams = self.network.streams.items()
+        return {node: parse_address(each.sender.address) for (node, _), each in streams if each.listener is self}
 
     def is_connected(self, node: NodeId) -> bool:
         return (self.node, node) in self.network.streams
@@ -184,10 +189,6 @@ class Network:
         for link, stream in list(self.streams.items()):
             if stream.listener is port and port.handlers.accept(stream.sender) is not None:
                 self.break_off(link)
-
-    def places(self, port: Port) -> dict[NodeId, Address]:
-        """Where those listen who speak to this process."""
-        return {node: parse_address(s.sender.address) for (node, _), s in self.streams.items() if s.listener is port}
 
     def _tell(self, port: Port, what: Callable[[NodeId], None], node: NodeId, after_s: float) -> None:
         def tell() -> None:

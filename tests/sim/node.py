@@ -17,7 +17,6 @@ from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Effects
 from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
-from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime.belonging import Belonging
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.introductions import Asked
@@ -26,7 +25,7 @@ from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1.peer_pb2 import ChangeReply, ReportReply
-from tests.sim.disk import NodeDisk, SimDisk
+from tests.sim.disk import NodeDisk
 from tests.sim.loop import context_of
 from tests.sim.network import Port
 
@@ -155,7 +154,6 @@ class Life:
         place = Place(node.name, stored.first_membership, node.random.getrandbits(62) + 1, "", stored.incarnation)
         now = Now(clock.steady_ms(), clock.wall_ms())
         self.replica = Replica(place, kv, now, random=node.dice, settings=node.world.settings)
-        driver_module.Disk = SimDisk  # type: ignore[misc, assignment]
         self.driver = Driver(self.replica, kv, clock, LIMITS, self.metrics, self._fatal)
         self.streams = LocalStreams(self.driver, LIMITS)
         self.app = GatewayApp(self.streams, LIMITS, clock, Random(1), self.metrics)
@@ -294,11 +292,13 @@ class Node:
     def wipe(self) -> None:
         """Somebody empties the directory, while no process runs."""
         assert self.life is None
+        self.world.observer.lost(self)
         self.disk.wipe()
         self.identity, self.marked = None, False
 
     def set_aside(self) -> None:
         """An empty store takes the damaged one's place."""
+        self.world.observer.lost(self)
         self.disk.wipe()
         self.marked = False
         self.world.marks["repaired"] += 1

@@ -47,7 +47,9 @@ CHUNK = NodeId("a part of a snapshot")
 class _Seen:
     """What one node's disk shows."""
 
-    def __init__(self, base: Membership) -> None:
+    def __init__(self, incarnation: int, base: Membership) -> None:
+        self.incarnation = incarnation
+        """Whose store it is."""
         self.base = base
         """As of the last entry that is applied."""
         self.changes: dict[int, Membership] = {}
@@ -91,6 +93,8 @@ class Observer:
         self.marks: Counter[str] = Counter()
         self._seen: dict[NodeId, _Seen] = {}
         self._nodes: dict[NodeId, Node] = {}
+        self._lost: dict[int, tuple[_Seen, int]] = {}
+        """By the incarnation; with how much of it was durable."""
         self._chunk: tuple[NodeId, NodeId] | None = None
         self._committed: dict[int, bytes] = {}
         self._stamp = 0
@@ -107,12 +111,18 @@ class Observer:
     def starts(self, node: "Node") -> None:
         """A node's disk is looked at anew: it may have lost some."""
         assert node.identity is not None
-        seen = self._seen[node.name] = _Seen(node.identity.first_membership)
+        seen = self._seen[node.name] = _Seen(node.identity.incarnation, node.identity.first_membership)
         self._nodes[node.name] = node
         for number, batch in enumerate(node.disk.batches):
             self._take(seen, batch, number)
         expected = self._sums.get(seen.applied)
         assert expected is None or expected == seen.sum, f"{node.name} starts with other data than it had"
+
+    def lost(self, node: "Node") -> None:
+        """A node's disk goes, with what it acknowledged."""
+        seen = self._seen.pop(node.name, None)
+        if seen is not None:
+            self._lost[seen.incarnation] = seen, node.disk.durable
 
     def written(self, node: "Node", batch: WriteBatch) -> None:
         """A node writes: the same entries are committed everywhere, and do the same everywhere."""
@@ -151,27 +161,29 @@ class Observer:
         assert known == entry, f"{node} applied another entry {index} than others"
         if index > self.top:
             self.top = index
-            durable = [each for each in self._seen if self._is_durable(each, index, entry)]
-            assert any(self._majority(durable, each) for each in forces), (
-                f"{node} applied entry {index}, which the disks of {', '.join(durable) or 'nobody'} keep for sure"
+            keepers = [[each.node for each in force.members if self._keeps(each, index, entry)] for force in forces]
+            assert any(is_majority(keep, force.voters) for keep, force in zip(keepers, forces, strict=True)), (
+                f"{node} applied entry {index}, which not more than {max(keepers, key=len)} keep for sure"
             )
             stamp = decode_entry(GROUP, index, entry).cluster_ms
             assert stamp >= self._stamp, f"cluster time goes back from {self._stamp} to {stamp} in entry {index}"
             self._stamp = stamp
 
-    def _is_durable(self, node: NodeId, index: int, entry: bytes) -> bool:
-        """Whether it has this entry, and no power cut takes that back."""
-        seen, disk = self._seen[node], self._nodes[node].disk
+    def _keeps(self, member: Member, index: int, entry: bytes) -> bool:
+        """Whether this member has an entry, and no power cut takes that back; or had it, until its disk was lost."""
+        if self.is_member(member):
+            seen, durable = self._seen[member.node], self._nodes[member.node].disk.durable
+        elif member.incarnation in self._lost:
+            seen, durable = self._lost[member.incarnation]
+        else:
+            return False
         found = seen.log.get(index) or seen.dropped.get(index)
-        return found == entry and seen.batch_of[index] < disk.durable
-
-    def _majority(self, durable: list[NodeId], membership: Membership) -> bool:
-        counts = [each.node for each in membership.members if each.node in durable and self.is_member(each)]
-        return is_majority(counts, membership.voters)
+        return found == entry and seen.batch_of[index] < durable
 
     def is_member(self, member: Member) -> bool:
-        node = self._nodes.get(member.node)
-        return node is not None and node.identity is not None and node.identity.incarnation == member.incarnation
+        """Whether this is who has its name now."""
+        seen = self._seen.get(member.node)
+        return seen is not None and seen.incarnation == member.incarnation
 
     def is_whole(self, member: Member) -> bool:
         """Whether this member has what it had."""

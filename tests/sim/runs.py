@@ -30,6 +30,8 @@ EXPECTED = (
     ),
     *("message lost", "message doubled", "message late", "leader change", "truncation", "transfer", "compaction"),
     *("snapshot sent", "snapshot installed", "stepped down: majority", "stepped down: disk"),
+    *("comes", "goes", "replace", "replaced", "move", "wiped disk", "damaged disk", "damage found", "repaired"),
+    "snapshot cut short",
     *("refused", "unknown outcome", "expired", "given twice", "live read went on elsewhere"),
 )
 """Each stands in a twentieth of the seeds at least: else the simulation does not try what it says."""

@@ -9,24 +9,22 @@ from durable_streams_cluster.runtime.lifetimes import SETTLING_MS
 from durable_streams_cluster.streams.commands import Append, Create, Expire
 from durable_streams_cluster.streams.outcomes import Appended, Outcome
 from tests.sim.clients import TEXT
-from tests.sim.loop import VirtualLoop
 from tests.sim.node import Life, Node
 from tests.sim.world import World
+from tests.sim.world import simulated as simulated_world
 
 TTL_S = 3
 
 
 def simulated(main: Callable[[World], Coroutine[Any, Any, None]]) -> None:
     """Of three nodes the first stands first, then the second; nothing goes wrong by itself."""
-    loop = VirtualLoop()
-    world = World(1, loop)
-    assert len(world.nodes) == 3
-    weather = world.network.weather
-    weather.loses = weather.doubles = weather.reorders = 0.0
-    for number, node in enumerate(world.nodes):
-        node.dice = lambda below, number=number: number * (below - 1) // 2  # type: ignore[method-assign, misc]
 
-    async def run() -> None:
+    async def run(world: World) -> None:
+        assert world.first == len(world.nodes) == 3
+        weather = world.network.weather
+        weather.loses = weather.doubles = weather.reorders = 0.0
+        for number, node in enumerate(world.nodes):
+            node.dice = lambda below, number=number: number * (below - 1) // 2  # type: ignore[method-assign, misc]
         for node in world.nodes:
             node.start()
         await world.observer.next_leader()
@@ -34,11 +32,8 @@ def simulated(main: Callable[[World], Coroutine[Any, Any, None]]) -> None:
         await ask(world.nodes[0], lambda life: life.streams.create(Create("w", TEXT, TTL_S, None, False, b"", None)))
         await main(world)
 
-    try:
-        loop.run_until_complete(run())
-    finally:
-        loop.drop()
-        loop.close()
+    with simulated_world() as loop:
+        loop.run_until_complete(run(World(3, loop)))
 
 
 async def ask(node: Node, what: Callable[[Life], Coroutine[Any, Any, Any]]) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -12,16 +12,19 @@ from zlib import crc32
 from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import ClusterError, CorruptData
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.raft import Role, Settings
+from durable_streams_cluster.raft import Remove, Role, Settings
 from durable_streams_cluster.raft.quorum import is_majority
 from durable_streams_cluster.replica import compaction, lead, members, snapshots
+from durable_streams_cluster.runtime import driver
 from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.codecs import decode_installs
 from durable_streams_cluster.streams.commands import Append, Create
 from tests.history.checker import Bounds, check
 from tests.history.records import Recorder, dump
 from tests.sim.churn import KINDS as CHURN
+from tests.sim.churn import ask_for
 from tests.sim.clients import AGAIN, CLOSING, PLAIN, TEXT, WINDOWS, BrokenConnection, Client, Rusher
+from tests.sim.disk import SimDisk
 from tests.sim.elections import KINDS
 from tests.sim.faults import Faults
 from tests.sim.loop import VirtualLoop, context_of
@@ -80,7 +83,9 @@ class World:
         self.marks: Counter[str] = Counter()
         self.observer = Observer()
         self.observer.marks = self.marks
-        trickles = draw.random() < 0.4
+        self.first = draw.choice((1, 3, 3, 3, 5, 5))
+        """Nodes that begin the cluster; one alone is joined by two."""
+        trickles = draw.random() < 0.4 and self.first > 1
         """Entry by entry, so that there are moments between them."""
         self.settings = Settings(
             window_messages=1 if trickles else draw.choice((2, 64)),
@@ -88,8 +93,6 @@ class World:
             cache_bytes=draw.choice((0, 1 << 22)),
             stall_ticks=draw.choice((10, 60)),
         )
-        self.first = draw.choice((1, 3, 3, 3, 5, 5))
-        """Nodes that begin the cluster; one alone is joined by two."""
         wild = draw.random() < 0.5
         self.network = Network(loop, Random(draw.getrandbits(62)), Weather(draw, wild=wild))
         self.drift = draw.choice((0.0, 0.0005, 0.02))
@@ -191,6 +194,9 @@ class World:
     def start(self, node: Node) -> None:
         if node.life is None and node in self.nodes:
             self.note(node.name, "starts")
+            others = [each.address for each in self.nodes if each is not node]
+            if not set(node.initial.values()) & set(others):  # Nobody is there any more of whom it was told.
+                node.join = others
             node.start()
 
     def node_failed(self, life: Life, error: BaseException) -> None:
@@ -262,6 +268,7 @@ class World:
         network.slow.clear()
         for node in self.nodes:
             node.disk.fails = False
+            node.disk.bad.clear()
             if node.life is not None and node.life.stopping:
                 self.end(node)
             self.start(node)
@@ -277,6 +284,8 @@ class World:
                     gone = node.identity is not None and node.identity.incarnation in membership.removed
                     if gone and not node.marked:
                         self.retire(node)
+                for name in set(membership.nodes) - {node.name for node in self.nodes}:
+                    await ask_for(self, Remove(name))
                 voters = [each for each in membership.members if each.voter and self.observer.is_member(each)]
                 if {each.node for each in voters} == {node.name for node in self.nodes} == set(membership.nodes):
                     return
@@ -368,11 +377,26 @@ def _held(node: Node) -> object:
     )
 
 
+@contextlib.contextmanager
+def simulated() -> Iterator[VirtualLoop]:
+    """A loop, and a disk of its own in the driver's place of one; afterwards, all is as it was, bounds too."""
+    usual = [(module, name, getattr(module, name)) for module, name, _ in BOUNDS]
+    loop, disk = VirtualLoop(), driver.Disk
+    driver.Disk = SimDisk  # type: ignore[misc, assignment]
+    try:
+        yield loop
+    finally:
+        driver.Disk = disk  # type: ignore[misc]
+        for module, name, value in usual:
+            setattr(module, name, value)
+        loop.drop()
+        with contextlib.suppress(RuntimeError):
+            loop.close()
+
+
 def run(seed: int, *, traces: bool = False) -> Result:
     """Run one seed."""
-    loop = VirtualLoop()
-    usual = {(module, name): getattr(module, name) for module, name, _ in BOUNDS}
-    try:
+    with simulated() as loop:
         world = World(seed, loop, traces=traces)
         try:
             # What a process had not begun when it ended never begins.
@@ -385,12 +409,6 @@ def run(seed: int, *, traces: bool = False) -> Result:
             world.wrong.append(f"it came to {world.acked} acknowledged writes and {world.faults.count} faults only")
         if not world.wrong:
             world.wrong += check(world.history.ops, Bounds(early=0.03 + world.drift))
-    finally:
-        for (module, name), value in usual.items():
-            setattr(module, name, value)
-        loop.drop()
-        with contextlib.suppress(RuntimeError):
-            loop.close()
     digest = crc32(dump(world.history.ops), world.network.digest)
     for what, count in world.network.counts.items():
         world.marks[f"message {what}"] += count

@@ -187,7 +187,8 @@ class Belonging:
         driver = self._driver
         if driver is None or not driver.replica.group.leads:
             return
-        for node, address in {**self._heard, self._stored.node: self._address}.items():
+        places = {node: str(place) for node, place in self.peers.places.items()}
+        for node, address in {**self._heard, **places, self._stored.node: self._address}.items():
             known = self._membership.member(node)
             if known is not None and known.address != address:
                 log.info("%s listens at %s now", node, address)

@@ -165,16 +165,18 @@ class Peers:
     def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
         """Dial these from now on, and those who speak to this node; who is not to be believed any more does not.
 
-        The latter are members whom this node has not heard of, or not yet: who joins learns of the memberships one
-        after the other, and the leader that sends them to it, and wants its answers, may be in none but the last.
+        The latter where they say, and if they are in no membership that this node has come to: who joins learns of the
+        memberships one after the other, and the leader that sends them, and wants answers, may be in none but the last.
         """
         assert self._dialing.identity.node not in addresses, "a node is no peer of itself"
         assert len(addresses) <= MAX_PEERS
         if self._stopped:
             return
         self._listener.judge_again()
-        others = [(node, place) for node, place in self._listener.places.items() if node not in addresses]
-        self._set({**addresses, **dict(others[: MAX_PEERS - len(addresses)])})
+        places = self.places
+        known = {node: places.get(node, address) for node, address in addresses.items()}
+        others = [each for each in places.items() if each[0] not in known]
+        self._set({**known, **dict(others[: MAX_PEERS - len(known)])})
 
     def _set(self, addresses: dict[NodeId, Address]) -> None:
         for node in [node for node in self._addresses if node not in addresses]:
@@ -238,6 +240,11 @@ class Peers:
     def addresses(self) -> Mapping[NodeId, Address]:
         """Where each peer is dialed."""
         return dict(self._addresses)
+
+    @property
+    def places(self) -> Mapping[NodeId, Address]:
+        """Where those listen who speak to this node, as they say themselves."""
+        return self._listener.places
 
     def is_connected(self, node: NodeId) -> bool:
         """Whether messages of Raft reach this peer."""

@@ -30,6 +30,11 @@ class Links(Transport, Protocol):
         """Where each peer is dialed."""
         ...
 
+    @property
+    def places(self) -> Mapping[NodeId, Address]:
+        """Where those listen who speak to this node, as they say themselves."""
+        ...
+
     async def start(self) -> None:
         """Listen; raises ConfigError when the address cannot be had."""
         ...
@@ -43,7 +48,7 @@ class Links(Transport, Protocol):
         ...
 
     def set_members(self, addresses: Mapping[NodeId, Address]) -> None:
-        """Dial these from now on, and no others; who is not to be believed any more is not heard any more."""
+        """Dial these from now on, and those who speak to this node; who is not to be believed any more does not."""
         ...
 
     def found(self, peer: Identity) -> None:
