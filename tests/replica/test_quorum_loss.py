@@ -205,9 +205,12 @@ def test_the_members_are_this_node_alone_and_the_old_directories_are_removed() -
     trio = Trio().boot()
     trio.change(AddLearner(Member(N4, 4)))
     trio.cut = {"n1"}
-    # Not committed anywhere: a membership in the log behind what is applied.
+    # Not committed anywhere: a membership in the log, behind what is applied and what appends.
+    trio.nodes["n1"].propose(create("a"))
+    trio.settle()
     trio.ask(Remove(N4), at="n1")
     trio.settle()
+    assert trio.nodes["n1"].replica.group.core.membership.nodes == ("n1", "n2", "n3")
     node = gone_on(trio.nodes["n1"])
     assert node.replica.group.core.membership == Membership((Member(N1, 77, "host:1"),), (4,))
     node.boot()

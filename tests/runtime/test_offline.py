@@ -1,6 +1,7 @@
 """Data directories of nodes that do not run, on a real disk: looked at unchanged, recovered whole or not at all."""
 
 import itertools
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for batch in trio.nodes["n1"].batches:
         kv.write(batch)
     whose = WriteBatch()
+    # So large that the largest table file is one of streams, with blocks in its midst that nothing needs at the start.
+    for number in range(3):
+        whose.put(Family.DATA, keys.record(0, 0, 999, 1 + number), random.Random(number).randbytes(100_000))
     whose.put(Family.LOG, keys.REPLICA, (1).to_bytes(8, "big"))
     kv.write(whose)
     kv.close()
@@ -104,12 +108,12 @@ def test_what_is_no_data_directory_is_none_and_is_not_made(tmp_path: Path) -> No
 def flip(data: Path) -> None:
     table = max((data / "db").glob("*.sst"), key=lambda each: each.stat().st_size)
     content = bytearray(table.read_bytes())
-    content[len(content) // 3] ^= 16
+    content[len(content) // 2] ^= 16
     table.write_bytes(content)
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a table": (flip, "damaged"),
+    "a table of streams": (flip, ".sst"),
     "CURRENT": (lambda data: (data / "db" / "CURRENT").write_bytes(b"x"), "CURRENT is damaged"),
     "no store": (lambda data: shutil.rmtree(data / "db"), "its store, is missing"),
     "no durable-turn": (lambda data: (data / "durable-turn").unlink(), "durable-turn is missing"),
