@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "serving": ("*",),
     "cli": ("*",),
     "cli_up": ("*",),
+    "cli_recover": ("*",),
     "cli_child": ("*",),
     "__main__": (CLIENT,),
 }

@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _print(f"durable-streams {_version()}\n", sys.stdout, 0)
         case [command, *_] if command in _CLUSTER_COMMANDS:
             return _run_cluster(arguments)
+        case ["admin", "recover", *_]:
+            return _run_cluster(arguments)  # Offline: it opens data directories, and asks no node.
         case ["admin", *rest]:
             return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
         case _:
@@ -69,7 +71,8 @@ def _run_cluster(arguments: list[str]) -> int:
         package = (error.name or "").partition(".")[0]
         if package.startswith("durable_streams") and error.name != "durable_streams_cluster":
             raise  # A module of ours that should be there: no installation of extras helps.
-        message = f"durable-streams: {arguments[0]} needs the package {package!r}, which is not installed; try:\n"
+        command = " ".join(arguments[: 2 if arguments[0] == "admin" else 1])
+        message = f"durable-streams: {command} needs the package {package!r}, which is not installed; try:\n"
         return _print(f"{message}  {_INSTALL}\n", sys.stderr, 2)
 
 

@@ -150,6 +150,8 @@ def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     action("transfer", "let another node lead", _TRANSFER).add_argument(
         "node", metavar="NODE", nargs="?", help="a voter (default: the one that has most)"
     )
+    # Listed here, and answered by the cluster (``cli``): it opens data directories, and asks no node.
+    actions.add_parser("recover", help="offline: when a majority is lost for good", add_help=False)
     options = parser.parse_args(argv)
     if options.target is None:
         try:

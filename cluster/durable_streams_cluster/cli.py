@@ -1,4 +1,4 @@
-"""The cluster's commands: ``serve`` and ``config check``; ``cluster up`` has a file of its own (``cli_up``).
+"""The cluster's commands: ``serve`` and ``config check``; ``cluster up`` and ``admin recover`` have their own files.
 
 The edges of the process are all in this file: signals, exit codes, the ``ready`` line, the limit of open files.
 The command that users type lives in the client (``durable_streams_client.cli``) and calls :func:`run`.
@@ -68,8 +68,16 @@ class UpModule(Protocol):
         ...
 
 
+class OfflineModule(Protocol):
+    """What this module needs of ``durable_streams_cluster.cli_recover``."""
+
+    def run(self, argv: Sequence[str], /) -> int:
+        """Look at data directories, or recover one, and return the exit code."""
+        ...
+
+
 def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: NodeModule | None = None) -> int:
-    """Run ``serve ...``, ``config check ...`` or ``cluster up ...`` and return the exit code.
+    """Run ``serve``, ``config check``, ``cluster up`` or ``admin recover`` with what follows; return the exit code.
 
     Tests pass ``environ`` and ``node``.
     """
@@ -79,6 +87,9 @@ def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: 
             # By name, as the node: `config check` must work without the packages that it needs.
             up = cast("UpModule", importlib.import_module("durable_streams_cluster.cli_up"))
             return up.run(argv[1:], environ)
+        if argv[:1] == ["admin"]:
+            offline = cast("OfflineModule", importlib.import_module("durable_streams_cluster.cli_recover"))
+            return offline.run(argv[1:])
         options = _parse(argv)
         config = _load(options, environ)
     except ConfigError as error:

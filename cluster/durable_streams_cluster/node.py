@@ -24,11 +24,11 @@ from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.operating import Operating
 from durable_streams_cluster.runtime.peers import Handlers, Peers
 from durable_streams_cluster.runtime.reports import Reports, Standing
-from durable_streams_cluster.serving import Serving
+from durable_streams_cluster.serving import LOST_FOR_GOOD, Serving
 from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage import keys, repair
 from durable_streams_cluster.storage.data_dir import DataDir
-from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
+from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity, recovered
 from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
@@ -125,6 +125,9 @@ def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
 
     """
     stored = file.open(config.node, SystemRandom().getrandbits)
+    if (since := recovered(kv, stored)) is not None:
+        file.write(since)  # ``admin recover`` was ended before it could
+        stored = since
     found, used = kv.get(Family.LOG, keys.REPLICA), any(True for _ in kv.scan(Family.LOG, b"", b"\xff"))
     if found is not None and int.from_bytes(found, "big") != stored.incarnation:
         raise CorruptData(
@@ -245,6 +248,12 @@ class Node:
         # Where this node is told that others are, too: they may have moved since it last heard of them.
         others = [address for node, address in initial.items() if node != self._former.node]
         asked = dict.fromkeys([*others, *join, *(address for _, address in self._former.others)])
+        log.warning(
+            "asks %s to take this node into cluster %s anew; until one does, the damaged store is not touched. %s",
+            ", ".join(asked),
+            self._former.cluster,
+            LOST_FOR_GOOD,
+        )
         held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
         try:
             self._stored = await belonging.be_born({}, list(asked), self._former.cluster)
@@ -303,7 +312,8 @@ class Node:
     def _belongs(self) -> tuple[bool, str]:
         waits_for = self._belonging.waits_for if self._belonging is not None else ""
         if waits_for and self._kv is None:
-            waits_for = f"the store is damaged, and the cluster is asked to take this node in anew: {waits_for}"
+            asks = f"the store is damaged, and the cluster is asked to take this node in anew: {waits_for}"
+            return False, f"{asks}. {LOST_FOR_GOOD}"
         return not waits_for, waits_for or self._stored.cluster
 
     def _standing(self) -> Standing:

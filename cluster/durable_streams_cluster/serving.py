@@ -1,6 +1,7 @@
 """What a node is once it is of a cluster: the replica and all that serves its streams."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from random import SystemRandom
 
@@ -21,8 +22,17 @@ from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_cluster.storage.kv import Kv
 from durable_streams_cluster.storage.rocks import RocksKv
 
+log = logging.getLogger(__name__)
+
 UNREADY_TICKS = 60
 """Three seconds. A node that knows no leader for so long is not ready."""
+
+
+UNSERVED_S = 10.0
+"""A start that waits so long for a leader says what it takes, in the log."""
+LOST_FOR_GOOD = (
+    "Next step: start the nodes that are down; if a majority is lost for good, see durable-streams admin recover --help"
+)
 
 
 class Serving:
@@ -63,7 +73,12 @@ class Serving:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
         await self.driver.start()
         await self.http.start()
-        await self.driver.is_served()
+        try:
+            async with asyncio.timeout(UNSERVED_S):
+                await self.driver.is_served()
+        except TimeoutError:
+            log.warning("nothing is served yet: %s", self._has_leader()[1])
+            await self.driver.is_served()
         self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
         self._jobs.add_done_callback(self._jobs_ended)
 
@@ -93,7 +108,10 @@ class Serving:
         group = self.driver.replica.group
         # An election takes less, and waits for it are bounded: a probe in the midst of one moves no traffic.
         led = group.can_read if group.alone else group.leaderless_ticks < UNREADY_TICKS
-        return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
+        text = f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
+        if group.core.leader is not None:
+            return led, text
+        return led, f"{text} (a majority of {', '.join(group.core.membership.voters)} is needed). {LOST_FOR_GOOD}"
 
     def _has_room(self) -> tuple[bool, str]:
         # Reads go on without room. But of several nodes, those that take everything should get the traffic.

@@ -208,7 +208,9 @@ def drawn_producer(draw: Draw) -> ProducerState:
 
 
 def drawn_applied(draw: Draw) -> AppliedState:
-    return AppliedState(draw.integer(), draw.integer(), draw.integer(), GroupState(draw.integer(), draw.integer()))
+    return AppliedState(
+        draw.integer(), draw.integer(), draw.integer(), GroupState(draw.integer(), draw.integer(), draw.integer())
+    )
 
 
 def drawn_membership(draw: Draw) -> Membership:

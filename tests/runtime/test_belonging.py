@@ -270,7 +270,8 @@ def test_another_cluster_is_asked_for_nothing_here() -> None:
     async def play() -> None:
         async with place(N1) as made:
             reply = await made.change(Remove(N3), "c-2")
-            assert (reply.result, reply.text) == (ChangeReply.REFUSED, "this is cluster c-1, and not c-2")
+            assert reply.result == ChangeReply.REFUSED
+            assert reply.text.startswith("this is cluster c-1, and not c-2. A node of that one joins on an empty")
             assert not made.driver.wishes or made.driver.wishes == [Readdress(N1, made.own)]
 
     run(play())

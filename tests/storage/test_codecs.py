@@ -106,7 +106,7 @@ GOLDEN = {
         "08c2c393a1700405c402ff313cc094920709a67372632fc3a9080102c201cdf230090208cd03e8"
     ),
     "producer": "0193040592080c",
-    "applied": "01940703cd04d2920a03",
+    "applied": "01940703cd04d2930a0300",
     "hard state": "0100000000000000050f0de39e9203a26e31",
     "entry": "01020001000000000000000300000000000004d2000001977420dc00f4c32cee64617461",
     "record": "0100000000000004d2626f6479",
@@ -126,6 +126,7 @@ GOLDEN = {
     "command 8 Append": "0191929202039802a161aa746578742f706c61696ec404626f6479c2c0c092030c",
 }
 FEATURE_LEVEL_1: dict[str, tuple[object, str]] = {
+    "applied": (AppliedState(7, 3, 1_234, GroupState(10, 3)), "01940703cd04d2920a03"),
     "meta": (
         replace(META, head=0, above=0, freed=0, max_bytes=None),
         "01dc0014a3612f62aa746578742f706c61696e94c03cc093a67372632fc3a992020503cd03e8cd07d00c929201009203"

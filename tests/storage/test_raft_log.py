@@ -76,6 +76,16 @@ def test_compaction_drops_the_beginning_and_keeps_the_end() -> None:
     assert RaftLogStore(kv, GroupId(2)).first == 1
 
 
+def test_a_log_that_is_empty_behind_a_snapshot_begins_with_the_next_entry() -> None:
+    """Started anew in between, nothing says any more where it was: the entries before are not there to be sent."""
+    kv = MemoryKv()
+    log = stored(kv, 8, 9)
+    for each in (log, RaftLogStore(kv, GROUP)):
+        assert (each.first, each.last) == (8, 9)
+        assert each.entry(Index(1)) is each.entry(Index(7)) is None
+        assert each.entry(Index(8)) == entry(8)
+
+
 def test_a_log_without_its_vote_is_refused() -> None:
     kv = MemoryKv()
     stored(kv, 1, hard_state=None)

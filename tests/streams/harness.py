@@ -11,6 +11,7 @@ Commands (words in capitals are the script's):
 - ``read PATH from=OFFSET``, ``locate PATH OFFSET...``, ``show PATH``, ``producer PATH ID``, ``group``;
 - ``batches PATH ID EPOCH FROM TO``: one byte each; ``chain FIRST NAME COUNT``: forks of forks, each with an
   append; ``unchain NAME FROM TO`` deletes them;
+- ``lose drawn=N``: the group goes on from here without what others had (``eras.after_loss``);
 - ``disk``: ends the turn, and prints how many keys of each kind are stored.
 
 Offsets are written short, ``1_5``.
@@ -28,11 +29,11 @@ from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.stream_reader import StreamReader
 from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams import commands as c
-from durable_streams_cluster.streams import json_mode, machine, reading, retention
+from durable_streams_cluster.streams import eras, json_mode, machine, reading, retention
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.outcomes import Outcome
-from durable_streams_cluster.streams.view import PutMeta, PutPath, PutProducer, StreamView
+from durable_streams_cluster.streams.view import PutGroup, PutMeta, PutPath, PutProducer, StreamView
 from tests.datadriven import Command
 
 GROUP = GroupId(1)
@@ -259,6 +260,11 @@ class Script(Machine):
     def do_group(self, _: Command) -> Iterator[str]:
         state = self.store.group_state()
         yield f"next_stream_id={state.next_stream_id} generation_floor={state.generation_floor}"
+
+    def do_lose(self, command: Command) -> Iterator[str]:
+        state = eras.after_loss(self.store.group_state(), command.number("drawn"))
+        self.store.stage(self._batch, [PutGroup(state)])
+        yield f"generation_floor={state.generation_floor}"
 
     def do_batches(self, command: Command) -> Iterator[str]:
         path, identity = command.word(), command.word()

@@ -36,9 +36,10 @@ from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.raft.ready import Ready
 from durable_streams_cluster.raft.state import RaftState, Role, Settings
 
-FEATURE_LEVEL = 4
+FEATURE_LEVEL = 5
 """What this build may write into the log; an older build stops there. 2: Trim, If-Match and what a prefix gives.
-3: sessions, so that a command that is in the log twice is applied once. 4: membership."""
+3: sessions, so that a command that is in the log twice is applied once. 4: membership.
+5: what an unsafe recovery leaves behind in the group's state."""
 
 
 class Follower(msgspec.Struct, frozen=True):

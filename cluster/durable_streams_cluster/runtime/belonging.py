@@ -237,7 +237,8 @@ class Belonging:
         if self._driver is None:
             return ChangeReply(result=ChangeReply.NO_LEADER, text=f"this node is of no cluster yet: {self.waits_for}")
         if cluster not in ("", own):
-            return ChangeReply(result=ChangeReply.REFUSED, text=f"this is cluster {own}, and not {cluster}")
+            other = f"this is cluster {own}, and not {cluster}. A node of that one joins on an empty --data-dir"
+            return ChangeReply(result=ChangeReply.REFUSED, text=other)
         group = self._driver.replica.group
         if group.leads and wish == Remove(self._stored.node):
             # Who has heard that this node was removed hears no more of it: it would not learn that that is committed.

@@ -14,7 +14,9 @@ import msgspec
 from durable_streams_cluster.errors import ConfigError, CorruptData, StorageError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Member, Membership
+from durable_streams_cluster.storage import keys
 from durable_streams_cluster.storage.data_dir import write_file
+from durable_streams_cluster.storage.kv import Family, KvView
 
 _COMMENT: Final = "Who this directory is in its cluster. Change nothing here by hand."
 
@@ -43,6 +45,11 @@ class StoredIdentity(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(StoredIdentity)
 
 
+def encode(identity: StoredIdentity) -> bytes:
+    """What the file holds."""
+    return json.dumps(msgspec.to_builtins(identity) | {"comment": _COMMENT}).encode() + b"\n"
+
+
 def _decode(content: bytes) -> StoredIdentity:
     """Raises ValueError (``msgspec.DecodeError`` is one), RecursionError."""
     found = _decoder.decode(content)
@@ -50,6 +57,25 @@ def _decode(content: bytes) -> StoredIdentity:
         if not 0 < number < 2**63:
             raise ValueError("an incarnation is no number from 1 to 2^63 - 1")
     return found
+
+
+def recovered(kv: KvView, stored: StoredIdentity) -> StoredIdentity | None:
+    """Who a store is that was recovered alone, and whose file does not say so yet (``stored``); None of any other.
+
+    The store comes first, in one batch: until then it is what it was, and from then on the file has to follow.
+
+    Raises:
+        CorruptData: the store says something that is no identity.
+
+    """
+    content = kv.get(Family.LOG, keys.RECOVERED)
+    if content is None or kv.get(Family.LOG, keys.REPLICA) == stored.incarnation.to_bytes(8, "big"):
+        return None
+    try:
+        found = _decode(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"what the store says of its recovery cannot be read: {error}") from error
+    return found if kv.get(Family.LOG, keys.REPLICA) == found.incarnation.to_bytes(8, "big") else None
 
 
 class IdentityFile:
@@ -87,9 +113,8 @@ class IdentityFile:
 
     def write(self, identity: StoredIdentity) -> None:
         """Put it there, durably; raises StorageError."""
-        document = msgspec.to_builtins(identity) | {"comment": _COMMENT}
         try:
-            write_file(self._path, json.dumps(document).encode() + b"\n")
+            write_file(self._path, encode(identity))
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error}") from error
 

@@ -8,6 +8,7 @@ key                                   value
 ``E`` group:u32 index:u64             Raft entry: header and commands (``codecs.encode_entry``)
 ``H`` group:u32                       hard state: term, vote (``codecs.encode_hard_state``)
 ``N``                                 incarnation:u64; whose store this is (``identity``)
+``R``                                 what the file ``identity`` has to say, once the store was recovered alone
 ====================================  =====================================================================
 
 Family DATA:
@@ -40,6 +41,7 @@ from durable_streams_cluster.streams.meta import StreamRef
 SLOTS = 16384
 
 REPLICA = b"N"
+RECOVERED = b"R"
 
 _ENTRY = Struct(">cIQ")
 _GROUP = Struct(">cI")

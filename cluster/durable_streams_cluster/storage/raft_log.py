@@ -61,6 +61,8 @@ class RaftLogStore:
             start, end = keys.entry(self._group, ready.entries[-1].index + 1), keys.entry(self._group, self.last + 1)
             batch.delete_range(Family.LOG, start, end)
             self.last = ready.entries[-1].index
+        if ready.entries and self.first > self.last:
+            self.first = ready.entries[0].index  # Empty, it began anywhere: behind what a snapshot had brought.
         for entry in ready.entries:
             batch.put(Family.LOG, keys.entry(self._group, entry.index), codecs.encode_entry(entry))
             self.last = max(self.last, entry.index)

@@ -95,21 +95,11 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
         CorruptData: it does not hold every turn up to ``durable_turn``, or RocksDB finds it damaged.
 
     """
-    made, holds_data = (path / "CURRENT").exists(), _holds_data(path)
-    if not made and durable_turn:
-        raise CorruptData(f"{path} holds no database although turn {durable_turn} was synced there. {NEXT_STEP}")
-    if not made and holds_data:
-        raise CorruptData(f"{path / 'CURRENT'} is missing beside data. {NEXT_STEP}")
-    if not durable_turn and not holds_data:
+    if not _is_used(path, durable_turn):
         # Nothing is there, or what a start left that did not come to its first keys: it need not even be sound.
         shutil.rmtree(path, ignore_errors=True)
         return _create(path, setup), 0
-    try:
-        mode, turn = _inspect(path, setup, durable_turn)
-    except StorageError:
-        if not _cut_manifest(path, setup, durable_turn):
-            raise
-        mode, turn = _inspect(path, setup, durable_turn)
+    mode, turn = _judge(path, setup, durable_turn)
     try:
         database = setup.open(path, mode)
     except Exception as error:
@@ -120,6 +110,44 @@ def open_checked(path: Path, setup: Setup, durable_turn: int) -> tuple[Rdict, in
     _check_families(database, path, turn)
     assert (found or 0) == turn, f"{path}: turn {found} when opened for writing, {turn} when opened for reading"
     return database, turn
+
+
+def open_to_read(path: Path, setup: Setup, durable_turn: int) -> Rdict:
+    """Open the database at ``path`` for reading, with what ``open_checked`` would find there.
+
+    Only what is cut before any start, bytes that were never synced, is cut here as well.
+
+    Raises:
+        CorruptData: as of ``open_checked``; or nothing was ever stored.
+
+    """
+    if not _is_used(path, durable_turn):
+        raise CorruptData(f"{path} was never used: it holds nothing")
+    mode, _ = _judge(path, setup, durable_turn)
+    try:
+        return setup.open(path, mode, read_only=True)
+    except Exception as error:
+        raise _refusal(path, error) from error
+
+
+def _is_used(path: Path, durable_turn: int) -> bool:
+    """Whether anything was ever stored; raises CorruptData if so, and it is gone."""
+    made, holds_data = (path / "CURRENT").exists(), _holds_data(path)
+    if not made and durable_turn:
+        raise CorruptData(f"{path} holds no database although turn {durable_turn} was synced there. {NEXT_STEP}")
+    if not made and holds_data:
+        raise CorruptData(f"{path / 'CURRENT'} is missing beside data. {NEXT_STEP}")
+    return bool(durable_turn) or holds_data
+
+
+def _judge(path: Path, setup: Setup, durable_turn: int) -> tuple[DBRecoveryMode, int]:
+    """See ``_inspect``; the end of the MANIFEST is cut, if that is what it takes."""
+    try:
+        return _inspect(path, setup, durable_turn)
+    except StorageError:
+        if not _cut_manifest(path, setup, durable_turn):
+            raise
+    return _inspect(path, setup, durable_turn)
 
 
 def _holds_data(path: Path) -> bool:

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from durable_streams_cluster.limits import MAX_PRODUCERS_PER_STREAM
 from durable_streams_cluster.streams import producers, retention
 from durable_streams_cluster.streams.commands import Append, Producer, Stamp
-from durable_streams_cluster.streams.meta import Closer, Era, StreamMeta, StreamRef, media_type
+from durable_streams_cluster.streams.eras import open_era, opens_era
+from durable_streams_cluster.streams.meta import Closer, StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.outcomes import (
     Appended,
@@ -61,18 +62,6 @@ def same_type(asked: str | None, stored: str) -> bool:
     return asked == stored or (asked is not None and media_type(asked) == media_type(stored))
 
 
-def open_era(state: GroupState, meta: StreamMeta) -> tuple[StreamMeta, GroupState]:
-    """The stream and the group when the stream gets its first own append, which opens a new era.
-
-    Eras (DESIGN: Offsets) of streams that belong together, forks and what has forks, raise the group's floor, so that
-    their generations differ whoever appends first: an offset of one that another did not inherit never fits there.
-    """
-    generation = max(state.generation_floor, meta.generation, meta.above) + 1
-    if meta.forks or meta.parent is not None:
-        state = replace(state, generation_floor=generation)
-    return replace(meta, fresh=False, eras=(*meta.eras, Era(generation, start=meta.tail))), state
-
-
 class _Stream:
     """A stream that is ahead of what the view shows by the appends that were taken."""
 
@@ -85,6 +74,7 @@ class _Stream:
         self._tail = meta.tail
         self._seq = meta.stream_seq
         self._generation = meta.generation
+        self._opens_era = opens_era(view.group_state(), meta)
         self._limit = retention.limit(meta)
         self._producers: dict[str, ProducerState] = {}
         self._records: list[Write] = []
@@ -154,10 +144,10 @@ class _Stream:
     def _store(self, body: bytes) -> None:
         if not body:
             return
-        if self._meta.fresh:
+        if self._opens_era:
             before = self._view.group_state()
             self._meta, after = open_era(before, self._meta)
-            self._generation = self._meta.generation
+            self._opens_era, self._generation = False, self._meta.generation
             self._group = after if after is not before else None
         self._tail += len(body)
         self._records.append(PutRecord(self._ref, Record(self._tail, body), self._stamp.cluster_ms))

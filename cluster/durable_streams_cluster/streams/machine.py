@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from durable_streams_cluster.streams import appending, forks, lifetime, retention
-from durable_streams_cluster.streams.appending import open_era, same_type
+from durable_streams_cluster.streams.appending import same_type
 from durable_streams_cluster.streams.commands import (
     Append,
     Command,
@@ -22,6 +22,7 @@ from durable_streams_cluster.streams.commands import (
     Touch,
     Trim,
 )
+from durable_streams_cluster.streams.eras import open_era
 from durable_streams_cluster.streams.meta import (
     DEFAULT_CONTENT_TYPE,
     Parent,

@@ -23,7 +23,7 @@ class Place(Enum):
 
     BOUNDARY = "the end of an append, the start, or a fork point"
     BEYOND_TAIL = "past the tail of the newest era"
-    GONE = "minted by an era that is not this stream's, or before what is retained"
+    GONE = "minted by an era that is not this stream's, or before what is retained, or of what is lost"
     INSIDE = "not the end of an append"
 
 
@@ -58,7 +58,8 @@ def locate(view: StreamView, ref: StreamRef, meta: StreamMeta, offset: Offset) -
     else:
         return Place.GONE
     if offset.position > era_end:
-        return Place.BEYOND_TAIL if newest else Place.GONE
+        # In the newest era it is of an append to come; or it was of one that is lost, and another takes its place.
+        return Place.BEYOND_TAIL if newest and era.generation > view.group_state().lost_floor else Place.GONE
     if offset.position <= era.start:
         return Place.INSIDE  # the end of the era before carries that era's generation
     if offset.position < meta.head:

@@ -15,6 +15,9 @@ class GroupState(msgspec.Struct, frozen=True, array_like=True):
     next_stream_id: int = 1
     generation_floor: int = 0
     """At least the newest generation of every stream that is gone: a new era begins above it."""
+    lost_floor: int = 0
+    """Generations up to here may have offsets that nobody knows any more: the cluster had lost its quorum, and goes on
+    from one directory (``eras.after_loss``). An era of such a generation takes no more appends."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

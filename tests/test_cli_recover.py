@@ -1,0 +1,58 @@
+"""``admin recover`` asks before it does anything: whoever types the id of the cluster means that one."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from durable_streams_cluster import cli, cli_recover
+from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft import EntryId, Member, Membership
+from durable_streams_cluster.replica.quorum_loss import Found, Held
+from durable_streams_cluster.runtime.offline import Recovered
+from durable_streams_cluster.storage.identity import StoredIdentity
+
+N1 = NodeId("n1")
+LAST = EntryId(Term(3), Index(9))
+HELD = Held(Term(3), LAST, LAST, Membership(tuple(Member(NodeId(f"n{number}"), number) for number in (1, 2, 3))))
+
+
+class Terminal(io.StringIO):
+    """Somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def recovered(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
+    """What was recovered."""
+    done: list[Found] = []
+
+    def recover(found: Found, _: Callable[[int], int]) -> Recovered:
+        done.append(found)
+        return Recovered(found, StoredIdentity(N1, 77, "c-new", begun=True))
+
+    monkeypatch.setattr(cli_recover, "look", lambda path: Found(str(path), N1, 1, "c-old", HELD))
+    monkeypatch.setattr(cli_recover, "recover", recover)
+    return done
+
+
+@pytest.mark.parametrize(("typed", "code"), [("c-old\n", 0), ("c-new\n", 1), ("yes\n", 1), ("", 1)])
+def test_the_id_is_typed(
+    typed: str,
+    code: int,
+    recovered: list[Found],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    assert cli.run(["admin", "recover", "--unsafe", "/n1/", "/n1"], environ={}) == code
+    out, err = capsys.readouterr()
+    assert "WARNING: this ends cluster c-old" in err
+    assert "type the id of the cluster that ends (c-old): " in err
+    assert "STATE\n/n1" in out, "what it is about is shown before"
+    assert [found.directory for found in recovered] == ([] if code else [str(Path("/n1"))])
+    assert ("/n1 is of cluster c-new now" in out) is (code == 0)
+    assert ("Nothing was changed" in err) is (code == 1)
