@@ -97,6 +97,18 @@ def test_what_would_leave_too_few_is_not_done() -> None:
     assert made.voters == (N1, N2)
 
 
+def test_a_new_leader_counts_on_nobody_from_whom_it_has_not_heard() -> None:
+    trio = Trio().boot()
+    first = trio.leader.replica.group
+    second = next(NodeId(name) for name, node in trio.nodes.items() if node.replica.group is not first)
+    gone = next(name for name, node in trio.nodes.items() if name not in (first.place.node, second))
+    trio.cut = {gone}
+    first.transfer_to(second)
+    trio.settle()
+    assert trio.leader is trio.nodes[second]
+    assert trio.change(Remove(first.place.node)) is Objection.QUORUM
+
+
 def test_changes_are_made_one_after_the_other() -> None:
     trio = Trio().boot()
     leader = trio.leader

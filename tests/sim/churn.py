@@ -58,6 +58,9 @@ async def coming_and_going(faults: Faults) -> None:
         add(faults)
         return
     node = faults.node()
+    if not world.may_lose(node):
+        return  # An operator looks how the others are.
+    world.leaving.add(node.name)
     for _ in range(4):
         if node in world.nodes and len(world.nodes) > FEWEST and await ask_for(world, Remove(node.name)):
             world.marks["goes"] += 1

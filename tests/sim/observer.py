@@ -219,6 +219,7 @@ class Observer:
             index = keys.entry_index(op.key)
             seen.log[index], seen.batch_of[index] = op.value, number
             entry = decode_entry(GROUP, index, op.value)
+            seen.changes.pop(index, None)
             if entry.kind is EntryKind.MEMBERSHIP:
                 seen.changes[index] = decode(entry.data)
         elif isinstance(op, DeleteRange):

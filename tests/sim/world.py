@@ -101,6 +101,8 @@ class World:
         self.ever: list[Node] = []
         self.nodes: list[Node] = []
         """Those that are in use."""
+        self.leaving: set[NodeId] = set()
+        """Those whose removal was asked for, and may yet happen."""
         self.moving = False
         for _ in range(self.first):
             self.add()
@@ -173,10 +175,10 @@ class World:
             self.nodes.remove(node)
 
     def may_lose(self, node: Node) -> bool:
-        """Whether the others of each membership that anybody may go by are a majority that has what it had."""
+        """Whether the others of each membership that anybody may go by are a majority that stays, and is whole."""
         for membership in self.observer.memberships():
             whole = [each.node for each in membership.members if self.observer.is_whole(each)]
-            if not is_majority([each for each in whole if each != node.name], membership.voters):
+            if not is_majority(set(whole) - self.leaving - {node.name}, membership.voters):
                 return False
         return True
 

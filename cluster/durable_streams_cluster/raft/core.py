@@ -49,7 +49,9 @@ class Follower(msgspec.Struct, frozen=True):
     next: Index
     state: State
     active: bool
-    """Whether it was heard from since the last count of the quorum but one."""
+    """Whether it was heard from since the last count of the quorum but one, or there was none since it is asked."""
+    answered: bool
+    """Whether it was heard from at all, in this term of this leader."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -168,7 +170,7 @@ class RaftCore:
             self.log.applied,
             state.transferee,
             {
-                peer: Follower(each.match, each.next, each.state, each.active or each.was_active)
+                peer: Follower(each.match, each.next, each.state, each.active or each.was_active, each.answered)
                 for peer, each in state.progress.items()
             },
         )

@@ -111,7 +111,7 @@ def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> N
     progress = state.progress.get(sender)
     if progress is None:
         return  # Not a member: what it holds never counts.
-    progress.active = True
+    progress.active = progress.answered = True
     if message.rejected:
         progress.rejected(message.match, state.log.common(message.hint))
         return

@@ -41,6 +41,8 @@ class Progress:
         """Whether it was heard from since the last check of the quorum."""
         self.was_active = True
         """Whether it was between the last two."""
+        self.answered = False
+        """Whether it was ever heard from: until then, the two above say that it was not asked for long."""
         self.probe_sent = False
         self.nudge = False
         """Whether a message may have been lost: an empty one asks what is there, however full the window is.
@@ -117,7 +119,7 @@ class Progress:
 
     def heard(self, newest: EntryId) -> None:
         """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
-        self.active = True
+        self.active = self.answered = True
         self.probe_sent = False
         if self.state is State.REPLICATE and self.match < newest.index and self.match == self._match_heard:
             self.nudge = True

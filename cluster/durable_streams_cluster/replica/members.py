@@ -176,7 +176,11 @@ class Members:
         return follower is not None and not follower.active
 
     def _is_reachable(self, membership: Membership) -> bool:
-        """Whether a majority of those who would count is heard from."""
+        """Whether a majority of those who would count is heard from, and not only expected to be.
+
+        Of three, n1 lost its disk; n2 is elected, and asked to remove itself. Were n1 counted for the moment that it is
+        waited for, a majority of n1 and n3 would be needed for ever.
+        """
         followers = self._core.status().followers
-        heard = [self._core.node, *(node for node, each in followers.items() if each.active)]
+        heard = [self._core.node, *(node for node, each in followers.items() if each.active and each.answered)]
         return is_majority(heard, membership.voters)
