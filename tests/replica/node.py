@@ -29,9 +29,9 @@ def alone(kv: KvView, now: Now) -> Replica:
     return of_group(kv, now, "n1", ("n1",))
 
 
-def of_group(kv: KvView, now: Now, name: str, voters: tuple[str, ...]) -> Replica:
+def of_group(kv: KvView, now: Now, name: str, voters: tuple[str, ...], directory: int = 0) -> Replica:
     """A replica in a new life; of several, the first stands first."""
-    place = Place(NodeId(name), Membership.of(*voters), next(_lives))
+    place = Place(NodeId(name), Membership.of(*voters), next(_lives), directory=directory)
     settings = Settings(cache_bytes=min(Settings().cache_bytes, compaction.KEPT_LOG_BYTES))
     return Replica(place, kv, now, random=lambda below: (int(name[1:]) - 1) * 3 % below, settings=settings)
 
@@ -45,6 +45,7 @@ class Node:
         steady_ms: int = 0,
         name: str = "n1",
         voters: tuple[str, ...] = ("n1",),
+        directory: int = 0,
     ) -> None:
         self.batches: list[WriteBatch] = []
         self.kv = MemoryKv()
@@ -56,7 +57,7 @@ class Node:
         self.changes: dict[object, Result] = {}
         self.unsynced: list[tuple[int, int]] = []
         """Tickets whose sync has not ended, with how many writes it covers."""
-        self.replica = of_group(self.kv, self.now, name, voters)
+        self.replica = of_group(self.kv, self.now, name, voters, directory)
 
     @property
     def now(self) -> Now:

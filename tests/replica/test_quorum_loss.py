@@ -121,7 +121,7 @@ def gone_on(node: Node, drawn: int = 0) -> Node:
     held = read_log(node.kv, ONLY_GROUP, Membership.of("n1", "n2", "n3"))
     read_data(node.kv)
     batch = go_on(node.kv, ONLY_GROUP, held, Member(N1, 77, "host:1"), drawn)
-    return Node([*node.batches, batch], name="n1", voters=())
+    return Node([*node.batches, batch], name="n1", voters=(), directory=77)
 
 
 def place(node: Node, path: str, offset: Offset) -> reading.Place:
@@ -215,7 +215,7 @@ def test_the_members_are_this_node_alone_and_the_old_directories_are_removed() -
     assert node.replica.group.core.membership == Membership((Member(N1, 77, "host:1"),), (4,))
     node.boot()
     assert node.replica.group.core.membership == Membership((Member(N1, 77, "host:1"),), (4,))
-    again = Node(node.batches, name="n1", voters=())
+    again = Node(node.batches, name="n1", voters=(), directory=77)
     assert again.replica.group.core.membership.nodes == (N1,)
 
 

@@ -22,7 +22,7 @@ from durable_streams_cluster.raft import (
     Remove,
 )
 from durable_streams_cluster.replica.bootstrap import Said
-from durable_streams_cluster.replica.members import Result, Wish
+from durable_streams_cluster.replica.members import MembershipApplied, Result, Wish
 from durable_streams_cluster.runtime import belonging as module
 from durable_streams_cluster.runtime.belonging import Belonging
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_from_wire
@@ -41,7 +41,7 @@ class Core:
     """What is known of the group; as a test says."""
 
     def __init__(self, leader: NodeId | None) -> None:
-        self.membership = Membership(THREE)
+        self.membership = self.applied_membership = Membership(THREE)
         self.leader = leader
 
 
@@ -80,6 +80,10 @@ class Driver:
     def know(self, *members: Member, removed: tuple[int, ...] = ()) -> None:
         self.core.membership = Membership(members, removed)
         self.say(MembershipChanged(self.core.membership))
+
+    def apply(self) -> None:
+        self.core.applied_membership = self.core.membership
+        self.say(MembershipApplied(self.core.membership))
 
 
 class Contacts:
@@ -157,7 +161,22 @@ def test_whom_it_speaks_with(who: Identity, objection: str | None) -> None:
     async def play() -> None:
         async with place(N2) as made:
             made.driver.know(*THREE, removed=(7, 8))
+            made.driver.apply()
             assert made.node._objection(who) == objection
+
+    run(play())
+
+
+def test_who_was_removed_is_heard_until_that_cannot_be_taken_back() -> None:
+    """A removal that was never committed was in one log, and its victim led the others: that one log never heard it."""
+
+    async def play() -> None:
+        async with place(N2) as made:
+            three = Identity("c-1", N3, 3)
+            made.driver.know(*THREE[:2], removed=(3,))
+            assert made.node._objection(three) is None
+            made.driver.apply()
+            assert made.node._objection(three) == "n3 was removed from the cluster, with its data directory"
 
     run(play())
 

@@ -286,10 +286,14 @@ class World:
                     gone = node.identity is not None and node.identity.incarnation in membership.removed
                     if gone and not node.marked:
                         self.retire(node)
-                for name in set(membership.nodes) - {node.name for node in self.nodes}:
+                going = self.leaving & {node.name for node in self.nodes}
+                for name in sorted(going):
+                    await ask_for(self, Remove(name))
+                for name in sorted(set(membership.nodes) - {node.name for node in self.nodes}):
                     await ask_for(self, Remove(name))
                 voters = [each for each in membership.members if each.voter and self.observer.is_member(each)]
-                if {each.node for each in voters} == {node.name for node in self.nodes} == set(membership.nodes):
+                there = {node.name for node in self.nodes}
+                if not going and there == {each.node for each in voters} == set(membership.nodes):
                     return
             await asyncio.sleep(0.1)
         self.wrong.append(f"not all are voters {SETTLED_S} s after all is well: {self._state()}")

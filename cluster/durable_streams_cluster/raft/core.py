@@ -186,6 +186,11 @@ class RaftCore:
         return self._state.membership
 
     @property
+    def applied_membership(self) -> Membership:
+        """Who belonged to the group as of the last entry that is applied: that is not taken back."""
+        return self._state.memberships.applied
+
+    @property
     def wanted(self) -> Index | None:
         """The oldest of the newest entries that followers have: of those that are heard from, and catch up by the log.
 

@@ -5,7 +5,7 @@ import msgspec
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import Event
 from durable_streams_cluster.replica.exchange import Addressed, Reason
-from durable_streams_cluster.replica.members import Answered
+from durable_streams_cluster.replica.members import Answered, MembershipApplied
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled, SnapshotSent
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams.outcomes import Outcome
@@ -43,7 +43,7 @@ class Effects(msgspec.Struct):
     """Paths whose watchers look again."""
     all_moved: bool = False
     """Every stream may have moved: all watchers look again."""
-    events: list[Event | SnapshotSent | SnapshotInstalled] = []
+    events: list[Event | MembershipApplied | SnapshotSent | SnapshotInstalled] = []
     held_ms: int = 0
     """If not 0: writes wait for those under way, so long at most; then a turn is due, though nothing happened."""
     more: bool = False

@@ -42,7 +42,7 @@ from durable_streams_cluster.replica.exchange import (
 )
 from durable_streams_cluster.replica.following import Following
 from durable_streams_cluster.replica.lead import Lead
-from durable_streams_cluster.replica.members import Members, Wish
+from durable_streams_cluster.replica.members import Members, MembershipApplied, Wish
 from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.replica.snapshots import Arrived, Receiver, Sender, SnapshotInstalled
 from durable_streams_cluster.storage.kv import KvView
@@ -428,6 +428,8 @@ class Group:
                         self._tell(effects, peer, StateHash(self.place.build, each))
         for entry in entries:
             if entry.kind is EntryKind.MEMBERSHIP:
-                self.members.applied(EntryId(entry.term, entry.index), decode(entry.data))
+                applied = MembershipApplied(decode(entry.data))
+                effects.events.append(applied)
+                self.members.applied(EntryId(entry.term, entry.index), applied.membership)
         self.core.applied(entries[-1].index)
         self.lead.applied(entries[-1].index)

@@ -51,6 +51,15 @@ Result = Membership | Objection | None
 """The membership that a wish led to, committed; why not; None: nobody knows, for this node leads no more."""
 
 
+class MembershipApplied(msgspec.Struct, frozen=True):
+    """This one is committed: it is not taken back any more."""
+
+    membership: Membership
+
+    def __str__(self) -> str:
+        return f"committed: members are {', '.join(self.membership.nodes)}"
+
+
 class Answered(msgspec.Struct, frozen=True):
     """What became of a wish."""
 

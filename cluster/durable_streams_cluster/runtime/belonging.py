@@ -10,7 +10,7 @@ from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress, Remove
 from durable_streams_cluster.replica.bootstrap import Said
-from durable_streams_cluster.replica.members import Result, Wish
+from durable_streams_cluster.replica.members import MembershipApplied, Result, Wish
 from durable_streams_cluster.runtime.birth import Birth, Contacts, said_of
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.greeting import Identity
@@ -150,14 +150,19 @@ class Belonging:
             return self._stored.first_membership
         return self._driver.replica.group.core.membership
 
+    @property
+    def _removed(self) -> tuple[int, ...]:
+        return self._driver.replica.group.core.applied_membership.removed if self._driver is not None else ()
+
     def _objection(self, peer: Identity) -> str | None:
         """Why a peer is not to be spoken with (``greeting.Accept``).
 
-        One that is not known may be a member: who was added last is perhaps known to others only.
+        One that is not known may be a member: who was added last is perhaps known to others only. And one whose removal
+        is not committed may lead, for those who do not have it: it is this node that has to take that back.
         """
         membership = self._membership
         known = membership.member(peer.node)
-        if peer.incarnation in membership.removed:
+        if peer.incarnation in self._removed:
             return f"{peer.node} was removed from the cluster, with its data directory"
         if known is not None and known.incarnation not in (0, peer.incarnation):
             return f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
@@ -179,8 +184,13 @@ class Belonging:
                 for node, address in self._heard.items()
                 if node in event.membership.nodes and self._named.get(node) == before.get(node)
             }
-            self.peers.set_members(self._others({**self._named, **self._heard}))
+            self._know_members()
             self._note()
+        elif isinstance(event, MembershipApplied):
+            self._know_members()  # Now, and not before, who was removed is not heard any more.
+
+    def _know_members(self) -> None:
+        self.peers.set_members(self._others({**self._named, **self._heard}))
 
     def _tell_moved(self) -> None:
         """Let the membership say where members are, this one among them, if it leads."""
