@@ -12,6 +12,7 @@ import msgspec
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import candidate, follower, leader
 from durable_streams_cluster.raft import membership as members
+from durable_streams_cluster.raft.lives import Lives
 from durable_streams_cluster.raft.log import LogReader, RaftLog
 from durable_streams_cluster.raft.membership import Membership, Objection
 from durable_streams_cluster.raft.messages import (
@@ -94,6 +95,8 @@ class RaftCore:
         settings = settings or Settings()
         self.log = RaftLog(reader, applied, settings.cache_bytes)
         self._state = RaftState(group, node, membership, hard_state, self.log, settings, random)
+        self.lives = Lives()
+        """What other members showed: whoever connects them asks it (``Lives.objection``)."""
         self._handed = hard_state
         self._durable_hard_state = hard_state
         self._number = 0
@@ -210,6 +213,9 @@ class RaftCore:
         """A message came from ``sender``."""
         # From whomever: a member may not know yet, or not any more, that the sender is one (thesis 4.1).
         state = self._state
+        leads = state.role is Role.LEADER and message.term == state.term
+        own_entry = leads and isinstance(message, AppendReply) and message.match >= state.first_of_term
+        self.lives.heard(sender, message, own_entry=own_entry)
         if message.term < state.term:
             self._answer_the_past(sender, message)
             return

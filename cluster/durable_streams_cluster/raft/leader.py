@@ -64,10 +64,11 @@ def _count_quorum(state: RaftState) -> bool:
 def send_heartbeats(state: RaftState) -> None:
     """To all, with the newest round of reads."""
     state.heartbeat_elapsed = 0
+    durable = state.log.durable if state.log.durable >= state.first_of_term else Index(0)
     for peer, progress in state.progress.items():
         # No more than it is known to have: it could not tell otherwise whether that is its own.
         commit = min(progress.match, state.log.committed)
-        state.send(peer, Heartbeat(state.term, commit, state.reads.round, state.cluster_ms))
+        state.send(peer, Heartbeat(state.term, commit, state.reads.round, state.cluster_ms, durable))
 
 
 def begin_reads(state: RaftState) -> None:

@@ -131,6 +131,9 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The newest round of reads that waits to hear that this leader still leads (``reads``)."""
     cluster_ms: int = 0
     """The leader's cluster time: a new leader begins above it (DESIGN: Time)."""
+    durable: Index = Index(0)
+    """The newest entry of its own term that is durable on the leader's disk: if an older image of that is put back,
+    this is how it is found out (``lives``)."""
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, tag=6):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import (
+    Begun,
     Entry,
     EntryId,
     EntryKind,
@@ -99,6 +100,8 @@ class Group:
             random=random,
             settings=settings,
         )
+        self.begun = Begun(place.incarnation, self.core.term, self.core.log.newest)
+        """With what this life of this node began; others ask (``raft.lives``)."""
         self.time = ClusterTime(applied.cluster_ms, now)
         self.lead = Lead(self.core, self.log, self.time)
         self._own = Proposals(place.incarnation)
