@@ -96,6 +96,13 @@ class Serving:
         return led, f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
 
     def _has_room(self) -> tuple[bool, str]:
-        # Reads go on without room. But of several nodes, those that take everything should get the traffic.
-        space = self.driver.space
-        return not space.refusing, f"{space}{': appends are refused' if space.refusing else ''}"
+        # Reads go on without room. But of several nodes, those that take everything should get the traffic: also those
+        # that give to a leader with room what they have none for. One that takes nothing falls behind.
+        space, group = self.driver.space, self.driver.replica.group
+        if group.leads or group.alone:
+            lacking = group.core.lacks_room
+            others = "; the disks of too many others are almost full: appends are refused" if lacking else ""
+            return not space.refusing, f"{space}{': appends are refused' if space.refusing else others}"
+        if space.full:
+            return False, f"{space}: nothing is taken from the leader, and what is new is not shown"
+        return True, f"{space}{': not fit to lead' if space.refusing else ''}"

@@ -35,7 +35,8 @@ DISK_HELP: Mapping[str, str] = {
     "free_bytes": "Free bytes on the disk of the data directory.",
     "size_bytes": "Bytes of the file system of the data directory.",
     "reserve_bytes": "Free bytes below which appends are refused.",
-    "refusing": "Whether appends are refused because the disk is almost full.",
+    "refusing": "Whether appends are refused, where this node leads, because the disk is almost full.",
+    "full": "Whether entries of a leader are not taken, because the disk is fuller than that.",
 }
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

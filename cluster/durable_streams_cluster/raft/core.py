@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import candidate, follower, leader
+from durable_streams_cluster.raft import candidate, follower, leader, quorum
 from durable_streams_cluster.raft import membership as members
 from durable_streams_cluster.raft.lives import Lives
 from durable_streams_cluster.raft.log import LogReader, RaftLog
@@ -28,6 +28,7 @@ from durable_streams_cluster.raft.messages import (
     Message,
     Outgoing,
     RequestVote,
+    Room,
     SnapshotMeta,
     TimeoutNow,
     VoteReply,
@@ -50,6 +51,8 @@ class Follower(msgspec.Struct, frozen=True):
     state: State
     active: bool
     """Whether it was heard from since the last count of the quorum but one."""
+    room: Room = Room.PLENTY
+    """On its disk."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -132,6 +135,25 @@ class RaftCore:
         return self._state.role is Role.LEADER and self._state.transferee is None
 
     @property
+    def room(self) -> Room:
+        """On this node's disk, as ``know_room`` said."""
+        return self._state.room
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether this node leads a majority of voters, and without those whose disks are almost full it is none.
+
+        What they are sent yet leaves no room for deletes; and once they take nothing, nothing commits.
+        """
+        state = self._state
+        if state.role is not Role.LEADER or all(each.room < Room.LOW for each in state.progress.values()):
+            return False
+        heard = [peer for peer, each in state.progress.items() if each.active or each.was_active]
+        roomy = [peer for peer in heard if state.progress[peer].room < Room.LOW]
+        count = quorum.is_majority
+        return count([state.node, *heard], state.voters) and not count([state.node, *roomy], state.voters)
+
+    @property
     def has_uncommitted(self) -> bool:
         """Whether entries of the log are not known to be committed."""
         return self.log.committed < self.log.last
@@ -158,7 +180,7 @@ class RaftCore:
             self.log.applied,
             state.transferee,
             {
-                peer: Follower(each.match, each.next, each.state, each.active or each.was_active)
+                peer: Follower(each.match, each.next, each.state, each.active or each.was_active, each.room)
                 for peer, each in state.progress.items()
             },
         )
@@ -324,6 +346,10 @@ class RaftCore:
     def know_time(self, cluster_ms: int) -> None:
         """A leader's cluster time, for its heartbeats."""
         self._state.cluster_ms = max(self._state.cluster_ms, cluster_ms)
+
+    def know_room(self, room: Room) -> None:
+        """So much is on this node's disk: others are told, and entries are taken or not."""
+        self._state.room = room
 
     def unreachable(self, node: NodeId) -> None:
         """What was sent to ``node`` was lost: nothing is taken to arrive until it answers."""

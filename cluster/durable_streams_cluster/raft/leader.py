@@ -130,7 +130,7 @@ def on_heartbeat_reply(state: RaftState, sender: NodeId, message: HeartbeatReply
     progress = state.progress.get(sender)
     if progress is None:
         return
-    progress.heard(state.log.newest)
+    progress.heard(state.log.newest, message.room)
     state.reads.heard(sender, message.round)
     if state.transferee == sender:
         _hand_over_if_ready(state)  # Again: the word may have been lost.
