@@ -38,7 +38,7 @@ class Followers:
         self.gone: set[NodeId] = set()
         self.rooms: dict[NodeId, Room] = {}
         self.heard: list[tuple[NodeId, PeerMessage]] = []
-        """Who was sent what, but for heartbeats."""
+        """Who was sent what."""
 
     def leave(self, node: NodeId) -> None:
         """The process ends, and with it the connection."""
@@ -50,8 +50,7 @@ class Followers:
         if to in self.gone:
             return False
         for message in wire.unpack(payload).messages:
-            if not isinstance(message, Heartbeat):
-                self.heard.append((to, message))
+            self.heard.append((to, message))
             answer = self._answer(to, message)
             if answer is not None:
                 self.deliver(to, answer)

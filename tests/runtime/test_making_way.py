@@ -4,12 +4,22 @@ import asyncio
 import logging
 
 import pytest
+from msgspec.structs import replace
 
 from durable_streams_cluster.errors import StorageFull
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.raft import Heartbeat, Room
+from durable_streams_cluster.raft import (
+    AppendEntries,
+    Entry,
+    EntryKind,
+    Heartbeat,
+    HeartbeatReply,
+    Room,
+    entry_crc,
+)
 from durable_streams_cluster.replica.exchange import Forward, Reason
+from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.making_way import LOOKS, PAUSE_MS, MakingWay
 from durable_streams_cluster.storage.kv import Space
@@ -142,3 +152,38 @@ def test_a_majority_without_room_refuses_what_only_takes_room(caplog: pytest.Log
 
     with caplog.at_level(logging.INFO):
         simulate(main)
+
+
+def test_a_follower_that_takes_nothing_says_so_once_and_tells_its_leader(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        driver, followers = await leading()
+        way = making_way(driver)
+        term = Term(driver.replica.group.core.term + 1)
+        await look(driver, 40)
+        followers.deliver(OTHER, Heartbeat(term, Index(0), 0))
+        await looks(way)
+        before = driver.replica.group.core.log.last
+        followers.heard.clear()
+        message = AppendEntries(term, driver.replica.group.core.log.newest, (entry(term, Index(before + 1)),), Index(0))
+        followers.deliver(OTHER, message)
+        await settle()
+        assert followers.heard[-1] == (OTHER, HeartbeatReply(term, 0, Room.NONE))
+        assert driver.replica.group.core.log.last == before
+        await look(driver, 100)
+        followers.deliver(OTHER, message)
+        await settle()
+        assert driver.replica.group.core.log.last == before + 1
+        await looks(way)
+        assert [record.getMessage() for record in caplog.records if record.name.endswith("making_way")] == [
+            "the disk is full: entries of the leader are not taken; what is here is shown",
+            "there is room: entries of the leader are taken",
+        ]
+        driver.close()
+
+    with caplog.at_level(logging.INFO):
+        simulate(main)
+
+
+def entry(term: Term, index: Index) -> Entry:
+    bare = Entry(term, index, EntryKind.NOOP, 1, 0, 0, b"")
+    return replace(bare, crc=entry_crc(ONLY_GROUP, bare))

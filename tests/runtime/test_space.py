@@ -127,7 +127,6 @@ def test_it_says_what_it_sees() -> None:
         "size_bytes": 1000 * MIB,
         "reserve_bytes": WANTED,
         "refusing": 1,
-        "full": 0,
     }
 
 

@@ -1,55 +1,15 @@
 """A copy of a data directory is put back while the others have gone on: it acknowledges nothing, and is replaced."""
 
-import contextlib
 import shutil
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
-from tests.server import LOOPBACK, STOP_LIMIT, Server
+from tests.server import Server
+from tests.system.three import readiness, start, three, until
 
-NAMES = ("n1", "n2", "n3")
 TEXT = {"content-type": "text/plain"}
-
-
-@contextlib.contextmanager
-def three(folder: Path) -> Iterator[dict[str, Server]]:
-    """Nodes of one cluster, each of which is started and ended by itself; none is left."""
-    servers = {name: Server(folder / name) for name in NAMES}
-    members = ",".join(f"{name}={LOOPBACK}:{server.ports['peer']}" for name, server in servers.items())
-    for name, server in servers.items():
-        server.arguments = ["--node", name, "--initial-cluster", members]
-    try:
-        start(*servers.values())
-        yield servers
-    finally:
-        for server in servers.values():
-            if server.process is not None and server.process.running:
-                server.kill()
-
-
-def start(*servers: Server) -> None:
-    for server in servers:
-        server.launch()
-    for server in servers:
-        assert server.process is not None
-        server.process.wait_ready()
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + STOP_LIMIT
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def readiness(server: Server) -> str:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{server.ops_url}/readyz?verbose").text
-    return ""
 
 
 def identity(server: Server) -> StoredIdentity:

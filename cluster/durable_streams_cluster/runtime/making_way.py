@@ -26,7 +26,7 @@ class MakingWay:
         self._looks = 0
         self._not_before_ms = 0
         self._under_way: asyncio.Task[bool] | None = None
-        self._lacking = False
+        self._lacking = self._full = False
 
     def look(self) -> None:
         """Once a second: make way if that is better, and say what the others have."""
@@ -37,6 +37,13 @@ class MakingWay:
                 log.warning("the disks of too many other members are almost full: appends and new streams get 507")
             else:
                 log.info("enough members have room again: appends are taken")
+        full = not self._group.leads and self._group.core.room is Room.NONE
+        if full != self._full:
+            self._full = full
+            if full:
+                log.warning("the disk is full: entries of the leader are not taken; what is here is shown")
+            else:
+                log.info("there is room: entries of the leader are taken")
         scarce = self._group.leads and self._group.core.room is not Room.PLENTY
         self._looks = self._looks + 1 if scarce else 0
         if self._looks < LOOKS or self._clock.steady_ms() < self._not_before_ms:

@@ -55,8 +55,8 @@ class DiskSpace:
         self._spent = 0
         self._spent_before_look = 0
         self.refusing = False
-        self.full = False
-        """Below half of what is wanted, and until there is an eighth more, nothing is taken from a leader either."""
+        self._full = False
+        """There is no room for what does not stay, nor, if there was none, until there is an eighth more."""
         self._plenty = True
         """A quarter above what is wanted; and, if it was not, when there is an eighth more."""
 
@@ -83,13 +83,7 @@ class DiskSpace:
             else:
                 _log.info("%s: appends are taken again", self)
         self._plenty = self.free >= space.wanted * 5 // 4 + (0 if self._plenty else space.wanted // 8)
-        full = self.free < space.wanted // 2 + (space.wanted // 8 if self.full else 0)
-        if full != self.full:
-            self.full = full
-            if full:
-                _log.warning("%s: where another one leads, its entries are not taken; it shows what it has", self)
-            else:
-                _log.info("%s: entries of a leader are taken again", self)
+        self._full = not self.has(space.wanted // 8 if self._full else 0, stays=False)
 
     @property
     def free(self) -> int:
@@ -116,7 +110,7 @@ class DiskSpace:
         """In others' terms, when ``coming`` bytes of entries come in: each is written twice."""
         if self._seen is None:
             return Room.PLENTY
-        if self.full or not self.has(2 * coming, stays=False):
+        if self._full or not self.has(2 * coming, stays=False):
             return Room.NONE
         if self.refusing:
             return Room.LOW
@@ -128,7 +122,7 @@ class DiskSpace:
         return f"{max(0, self.free) // MIB} of {self._seen.size // MIB} MiB free, {self._seen.wanted // MIB} wanted"
 
     def metrics(self) -> Mapping[str, int]:
-        """By name: bytes, and whether appends are refused, and all entries."""
+        """By name: bytes, and whether appends are refused."""
         if self._seen is None:
             return {}
         free = max(0, self.free)
@@ -138,5 +132,4 @@ class DiskSpace:
             "size_bytes": size,
             "reserve_bytes": wanted,
             "refusing": int(self.refusing),
-            "full": int(self.full),
         }
