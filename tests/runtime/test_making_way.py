@@ -51,14 +51,14 @@ def told(followers: Followers) -> list[NodeId]:
     return list(dict.fromkeys(followers.told))
 
 
-@pytest.mark.parametrize(("mine", "theirs"), [(124, Room.PLENTY), (99, Room.PLENTY), (10, Room.PLENTY)])
-def test_a_leader_whose_disk_runs_full_lets_one_with_room_lead(mine: int, theirs: Room) -> None:
+@pytest.mark.parametrize(("free", "enough"), [(124, LOOKS), (100, LOOKS), (99, 1), (10, 1)])
+def test_a_leader_whose_disk_runs_full_lets_one_with_room_lead(free: int, enough: int) -> None:
     async def main() -> None:
         driver, followers = await leading()
         way = making_way(driver)
-        followers.rooms = {NEXT: Room.ENOUGH, OTHER: theirs}
-        await look(driver, mine)
-        await looks(way, LOOKS - 1)
+        followers.rooms = {NEXT: Room.ENOUGH, OTHER: Room.PLENTY}
+        await look(driver, free)
+        await looks(way, enough - 1)
         assert not followers.told, "perhaps all are on one disk, and the others do not know yet"
         await looks(way, 1)
         assert told(followers) == [OTHER]
@@ -161,6 +161,7 @@ def test_a_follower_that_takes_nothing_says_so_once_and_tells_its_leader(caplog:
         term = Term(driver.replica.group.core.term + 1)
         await look(driver, 40)
         followers.deliver(OTHER, Heartbeat(term, Index(0), 0))
+        await settle()
         await looks(way)
         before = driver.replica.group.core.log.last
         followers.heard.clear()

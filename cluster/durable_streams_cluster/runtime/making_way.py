@@ -11,7 +11,8 @@ from durable_streams_cluster.runtime.hand_over import HandOver
 log = logging.getLogger(__name__)
 
 LOOKS = 3
-"""So many times in a row, a second apart, there is not plenty: others on the same disk know it by then, too."""
+"""So many times in a row, a second apart, there is not plenty: others on the same disk know it by then, too. Once is
+enough when it refuses already: who has plenty then has another disk."""
 PAUSE_MS = 60_000
 """Between two times that this node makes way. And who made way has plenty only with an eighth of the reserve more."""
 
@@ -46,7 +47,8 @@ class MakingWay:
                 log.info("there is room: entries of the leader are taken")
         scarce = self._group.leads and self._group.core.room is not Room.PLENTY
         self._looks = self._looks + 1 if scarce else 0
-        if self._looks < LOOKS or self._clock.steady_ms() < self._not_before_ms:
+        enough = LOOKS if self._group.core.room < Room.LOW else 1
+        if self._looks < enough or self._clock.steady_ms() < self._not_before_ms:
             return
         to = self._group.successor(Room.PLENTY)
         if to is None:
