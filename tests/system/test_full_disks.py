@@ -3,11 +3,13 @@
 import json
 import re
 from pathlib import Path
+from random import Random
 
 import httpx
 
 from durable_streams_cluster.storage.space import measure
-from tests.local.test_admin import admin
+from tests.cluster import running_cluster
+from tests.local.test_admin import admin, grpc_of
 from tests.server import LOOPBACK, Server
 from tests.system.faults.full import small_disk
 from tests.system.three import readiness, three, until
@@ -96,10 +98,11 @@ def test_one_disk_runs_full_and_the_cluster_goes_on(tmp_path: Path) -> None:
             # What others append fills the rest of it, until nothing more is taken; and they go on.
             others = [each for each in servers.values() if each is not small]
             httpx.put(others[0].stream("large"), headers=TEXT).raise_for_status()
+            chance = Random(1)
 
             def filled() -> bool:
                 for at in others:
-                    httpx.post(at.stream("large"), headers=TEXT, content=bytes(LARGE)).raise_for_status()
+                    httpx.post(at.stream("large"), headers=TEXT, content=chance.randbytes(LARGE)).raise_for_status()
                 return full(small)
 
             until(filled, "it takes whatever it is sent")
@@ -128,3 +131,43 @@ def test_one_disk_runs_full_and_the_cluster_goes_on(tmp_path: Path) -> None:
             write(small)
             for each in servers.values():
                 assert each.stop() == 0
+
+
+def test_three_nodes_on_one_full_disk_refuse_read_on_and_find_room_again(tmp_path: Path) -> None:
+    """As of ``cluster up`` on a laptop: nobody has room, so the lead stays where it is."""
+    with (
+        small_disk(tmp_path, 480) as disk,
+        running_cluster(folder=disk, disk_reserve="24MiB") as cluster,
+    ):
+        streams = [f"{url}/v1/stream/s" for url in cluster.urls]
+        httpx.put(streams[0], headers=TEXT).raise_for_status()
+        chance, stored = Random(1), 0
+        with (disk / "hog").open("wb") as hog:
+            hog.write(bytes(measure(disk).free - (100 << 20)))
+
+        def refused() -> bool:
+            nonlocal stored
+            body = chance.randbytes(LARGE)
+            answers = [httpx.post(stream, headers=TEXT, content=body, timeout=60) for stream in streams]
+            stored += sum(answer.status_code == 204 for answer in answers)
+            assert {answer.status_code for answer in answers} <= {204, 429, 507}
+            return all(answer.status_code == 507 for answer in answers)
+
+        until(refused, "appends are taken for ever")
+        before = json.loads(admin(grpc_of(cluster), "status", "-o", "json"))["term"]
+        for _ in range(10):
+            refused()
+            for stream in streams:
+                with httpx.stream("GET", stream, timeout=60) as answer:
+                    assert answer.status_code == 200
+                assert httpx.head(stream).headers["stream-next-offset"].endswith(f"{stored * LARGE:016d}")
+        status = json.loads(admin(grpc_of(cluster), "status", "-o", "json"))
+        assert status["term"] == before, "the lead goes round and round"
+        assert all(row["reachable"] for row in status["members"])
+        httpx.delete(streams[1]).raise_for_status()
+
+        def taken_again() -> bool:
+            made = httpx.put(f"{cluster.urls[2]}/v1/stream/t", headers=TEXT, content=bytes(LARGE), timeout=60)
+            return made.status_code in {200, 201}
+
+        until(taken_again, "what is deleted gives no room back")
