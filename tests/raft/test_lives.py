@@ -314,10 +314,13 @@ class History:
         self.world.crash(name, self.random.randrange(4))
         if self.random.random() < 0.5:
             time(self.world, self.random.randrange(40))
-        # What it remembers itself is gone, so no image of before that is put back: see ``who_was_restarted``.
+        self._forget_images()
+        self.world.restart(name)
+
+    def _forget_images(self) -> None:
+        """A process has ended, and what it remembered is gone: see ``test_who_was_restarted``."""
         for images in self.images.values():
             images.clear()
-        self.world.restart(name)
 
     def elect(self) -> None:
         for leader in self.world.leaders:
@@ -349,7 +352,7 @@ class History:
             self.forgot.append(name)
         else:
             self.accepted += 1
-        self.images[name].clear()
+        self._forget_images()
 
 
 def test_images_of_a_minority_are_found_out_whenever_they_lack_anything(request: pytest.FixtureRequest) -> None:
