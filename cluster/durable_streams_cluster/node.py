@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
+from typing import NamedTuple
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
@@ -36,6 +37,13 @@ from durable_streams_cluster.storage.space import measure
 from durable_streams_cluster.storage.stream_store import StreamStore
 
 log = logging.getLogger(__name__)
+
+
+class Former(NamedTuple):
+    """Who a directory was whose store is used no more, and why it is not."""
+
+    identity: StoredIdentity
+    reason: str
 
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -83,7 +91,7 @@ async def _on_disk(config: Config) -> "Node":
             raise
         log.critical("this node needs repair: %s", damage)
         fresh = StoredIdentity(former.node, SystemRandom().getrandbits(63) or 1)
-        return Node(config, fresh, file, None, former)
+        return Node(config, fresh, file, None, Former(former, str(damage)))
     return Node(config, stored, file, kv)
 
 
@@ -179,7 +187,7 @@ class Node:
         stored: StoredIdentity,
         file: IdentityFile | None,
         kv: Kv | None,
-        former: StoredIdentity | None = None,
+        former: Former | None = None,
     ) -> None:
         """A node on a store.
 
@@ -187,9 +195,9 @@ class Node:
             config: Everything it is told.
             stored: Who it is.
             file: Keeps what ``stored`` becomes; None: it is forgotten, and the node stays alone.
-            kv: The store; None: what is there is damaged, and an empty one takes its place once this node, under the
-                name that it had, is a member anew.
-            former: Who the directory was before that; it asks the same cluster only.
+            kv: The store; None: what is there cannot be trusted, and an empty one takes its place once this node, under
+                the name that it had, is a member anew.
+            former: Who the directory was before that, and what is wrong; it asks the same cluster only.
 
         """
         self._config = config
@@ -246,17 +254,18 @@ class Node:
             self._stored = await belonging.be_born(initial, join)
             return
         # Where this node is told that others are, too: they may have moved since it last heard of them.
-        others = [address for node, address in initial.items() if node != self._former.node]
-        asked = dict.fromkeys([*others, *join, *(address for _, address in self._former.others)])
+        former = self._former.identity
+        others = [address for node, address in initial.items() if node != former.node]
+        asked = dict.fromkeys([*others, *join, *(address for _, address in former.others)])
         log.warning(
-            "asks %s to take this node into cluster %s anew; until one does, the damaged store is not touched. %s",
+            "asks %s to take this node into cluster %s anew; until one does, the unusable store is not touched. %s",
             ", ".join(asked),
-            self._former.cluster,
+            former.cluster,
             LOST_FOR_GOOD,
         )
         held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
         try:
-            self._stored = await belonging.be_born({}, list(asked), self._former.cluster)
+            self._stored = await belonging.be_born({}, list(asked), former.cluster)
             place = await asyncio.to_thread(repair.set_aside, Path(self._config.data_dir))
         finally:
             held.close()
@@ -311,8 +320,8 @@ class Node:
 
     def _belongs(self) -> tuple[bool, str]:
         waits_for = self._belonging.waits_for if self._belonging is not None else ""
-        if waits_for and self._kv is None:
-            asks = f"the store is damaged, and the cluster is asked to take this node in anew: {waits_for}"
+        if waits_for and self._former is not None:
+            asks = f"asks to be taken in anew ({waits_for}), for its store cannot be used: {self._former.reason}"
             return False, f"{asks}. {LOST_FOR_GOOD}"
         return not waits_for, waits_for or self._stored.cluster
 

@@ -12,6 +12,7 @@ from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.observe.health import Check
 from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.raft import Room
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
@@ -65,6 +66,7 @@ class Serving:
         if isinstance(kv, RocksKv):
             metrics.store = lambda: {} if driver.failure is not None else kv.properties()
         metrics.disk = driver.space.metrics
+        metrics.takes_no_entries = lambda: int(not replica.group.leads and replica.group.core.room is Room.NONE)
         self._chores = Jobs(driver, self.streams, clock, metrics)
         self._chores.end_live = app.live.end
         self._jobs: asyncio.Task[None] | None = None
@@ -114,6 +116,13 @@ class Serving:
         return led, f"{text} (a majority of {', '.join(group.core.membership.voters)} is needed). {LOST_FOR_GOOD}"
 
     def _has_room(self) -> tuple[bool, str]:
-        # Reads go on without room. But of several nodes, those that take everything should get the traffic.
-        space = self.driver.space
-        return not space.refusing, f"{space}{': appends are refused' if space.refusing else ''}"
+        # Reads go on without room. But of several nodes, those that take everything should get the traffic: also those
+        # that give to a leader with room what they have none for. One that takes nothing falls behind.
+        space, group = self.driver.space, self.driver.replica.group
+        if group.leads or group.alone:
+            lacking = group.core.lacks_room
+            others = "; the disks of too many others are almost full: appends are refused" if lacking else ""
+            return not space.refusing, f"{space}{': appends are refused' if space.refusing else others}"
+        if group.core.room is Room.NONE:
+            return False, f"{space}: nothing is taken from the leader, and what is new is not shown"
+        return True, f"{space}{': not fit to lead' if space.refusing else ''}"

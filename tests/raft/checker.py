@@ -16,6 +16,7 @@ from durable_streams_cluster.raft import (
     RequestVote,
     Role,
     Status,
+    TimeoutNow,
     VoteReply,
     entry_crc,
 )
@@ -133,8 +134,11 @@ class Checker:
                 assert not stands or message.last.index == 0 or disk.holds(message.last)
             case VoteReply(granted=True, pre=False):
                 _promised(disk, message.term, outgoing.to)
-            case AppendEntries() | Heartbeat():
+            case AppendEntries() | Heartbeat() | TimeoutNow():
                 assert disk.hard_state.term >= message.term
+                if isinstance(message, Heartbeat) and message.durable:
+                    own = EntryId(message.term, message.durable)
+                    assert disk.hard_state.term > message.term or disk.holds(own), f"{node} says that it holds {own}"
             case AppendReply():
                 assert disk.hard_state.term >= message.term
                 if not message.rejected and disk.hard_state.term == message.term:

@@ -15,6 +15,7 @@ from durable_streams_cluster.raft import (
     AppendEntries,
     AppendReply,
     BecameLeader,
+    Begun,
     Change,
     Entry,
     EntryId,
@@ -46,7 +47,7 @@ from durable_streams_cluster.raft import (
     invariants,
 )
 from tests.raft.checker import GROUP, Checker
-from tests.raft.disk import Batch, Disk, Machine
+from tests.raft.disk import Batch, Disk, Image, Machine
 
 Link = tuple[NodeId, NodeId]
 Chance = Callable[[NodeId, int], int]
@@ -77,6 +78,7 @@ class Node:
         self.arrived: dict[EntryId, Machine] = {}
         """The states that snapshots brought."""
         self.leads_in = Term(0)
+        self.begun: Begun
         self.status: Status
         """As it was after its last step."""
 
@@ -104,6 +106,7 @@ class Cluster:
         self.checker = Checker(self.disks)
         self.trace: list[str] = []
         self.marks: Counter[str] = Counter()
+        self._lives = 0
         for name in self.names:
             self.restart(name)
 
@@ -179,6 +182,17 @@ class Cluster:
             waiting.clear()
 
     def restart(self, name: NodeId) -> None:
+        objections = self.start(name)
+        assert not objections, f"a lawful life is refused: {objections}"
+
+    def put_back(self, name: NodeId, image: Image) -> dict[NodeId, str]:
+        """An older image takes the place of what its disk holds, and it is started: who refuses it, and why."""
+        disk = self.nodes[name].disk
+        disk.durable, disk.visible = image.copy(), image.copy()
+        return self.start(name)
+
+    def start(self, name: NodeId) -> dict[NodeId, str]:
+        """Start it, and let all that run greet each other: who refuses it, and why."""
         node = self.nodes[name]
         node.leads_in, node.stalled = Term(0), False
         durable = node.disk.durable
@@ -193,6 +207,17 @@ class Cluster:
             settings=self.settings,
         )
         node.status = node.running.status()
+        self._lives += 1
+        node.begun = Begun(self._lives, node.core.term, node.core.log.newest)
+        objections: dict[NodeId, str] = {}
+        for other in self.up:
+            if other != name:
+                there = self.nodes[other]
+                assert node.core.lives.objection(other, 1, there.begun) is None, "it remembers nothing of anybody"
+                objection = there.core.lives.objection(name, 1, node.begun)
+                if objection is not None:
+                    objections[other] = objection
+        return objections
 
     def ready(self, name: NodeId) -> Ready | None:
         """Take one hand-over: write it, send what may be sent, keep the rest for later."""

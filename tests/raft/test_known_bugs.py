@@ -387,6 +387,7 @@ def test_a_log_that_lost_what_it_acknowledged_is_no_short_log() -> None:
         del node.disk.durable.entries[Index(number)]
     node.disk.durable.last = Index(2)
     node.disk.crash()
-    world.restart(N2)
+    assert list(world.start(N2)) == [N1], "whoever led remembers, and refuses it"
+    # Whoever heard it nevertheless would not take it for one that is behind, either.
     with pytest.raises(AssertionError, match="acknowledged log entry 4 and has 2: its disk was replaced"):
         peace(world)

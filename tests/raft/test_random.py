@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from durable_streams_cluster.ids import Index, NodeId
-from durable_streams_cluster.raft import AddLearner, Member, Membership, Promote, Remove, Settings
+from durable_streams_cluster.raft import AddLearner, Member, Membership, Promote, Remove, Room, Settings
 from tests.raft.cluster import Cluster, Link, Node
 
 SETTINGS = Settings(
@@ -31,6 +31,7 @@ EACH_SEEN = (
     "append rejected",
     "read failed",
     "read answered",
+    "disk full",
     "restart",
     "AddLearner",
     "Promote",
@@ -73,6 +74,7 @@ class Schedule:
             self.pause: 1.0,
             self.lose: 8 if self.lossy else 0,
             self.unreachable: 0.5,
+            self.fill: 0.8,
             self.grow: churn,
             self.promote: 2 * churn,
             self.shrink: churn,
@@ -254,6 +256,13 @@ class Schedule:
         if one in self.cluster.up:
             self.cluster.unreachable(one, other)
 
+    def fill(self) -> None:
+        """A disk runs full, or has room again."""
+        if (name := self._one()) is not None:
+            room = self.random.choice(list(Room))
+            self.cluster.marks["disk full"] += room is Room.NONE
+            self.cluster.nodes[name].core.know_room(room)
+
     # ----------------------------------------------------------------------------------------------------------- peace
 
     def heal(self) -> None:
@@ -265,6 +274,7 @@ class Schedule:
         for name in self.cluster.names:
             if name not in self.cluster.up:
                 self.cluster.restart(name)
+            self.cluster.nodes[name].core.know_room(Room.PLENTY)
         self._time(SETTINGS.election_ticks)  # Who leads may still give up for what happened before.
         leader = self._elected()
         self._time(2 * SETTINGS.election_ticks)

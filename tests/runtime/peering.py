@@ -18,6 +18,7 @@ from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.grpc_listener import Questions
 from durable_streams_cluster.runtime.peers import (
+    Accept,
     Backoff,
     FirstIncarnation,
     Handlers,
@@ -63,7 +64,7 @@ class Node:
         limits: PeerLimits | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        accept: Callable[[Identity], str | None] | None = None,
+        accept: Accept | None = None,
         questions: Questions | None = None,
     ) -> None:
         self.id = NodeId(name)
@@ -73,6 +74,7 @@ class Node:
         self.lost: list[NodeId] = []
         self.connected: list[NodeId] = []
         self.moved: list[tuple[NodeId, str]] = []
+        self.told_old: list[tuple[NodeId, str]] = []
         self.pauses: list[float] = []
         self.metrics = Metrics()
         self._changed = asyncio.Event()
@@ -83,6 +85,7 @@ class Node:
             accept or FirstIncarnation(),
             self._on_moved,
             questions or NoQuestions(),
+            self._on_told_old,
         )
         self.peers = Peers(
             self.identity,
@@ -138,6 +141,10 @@ class Node:
 
     def _on_moved(self, peer: NodeId, address: str) -> None:
         self.moved.append((peer, address))
+        self._changed.set()
+
+    def _on_told_old(self, peer: NodeId, why: str) -> None:
+        self.told_old.append((peer, why))
         self._changed.set()
 
     async def _pause(self, seconds: float) -> None:

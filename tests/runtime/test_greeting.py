@@ -2,8 +2,10 @@
 
 import pytest
 
-from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft import Begun, EntryId
 from durable_streams_cluster.runtime.greeting import (
+    LIFE,
     FirstIncarnation,
     Identity,
     Reason,
@@ -12,6 +14,7 @@ from durable_streams_cluster.runtime.greeting import (
     introduces_itself,
     judge_dialer,
     judge_listener,
+    says_old_image,
 )
 
 N1, N2, N3 = map(NodeId, ("n1", "n2", "n3"))
@@ -26,6 +29,24 @@ def anyone(_: Identity) -> None:
 def test_a_peer_is_taken_for_who_it_is() -> None:
     assert judge_dialer(OWN, anyone, introduce(PEER, N1)) == PEER
     assert judge_listener(OWN, N2, anyone, introduce(PEER)) == PEER
+
+
+def test_it_says_with_what_it_began() -> None:
+    peer = Identity("c1", N2, 5, "host:9", Begun(2**63 - 1, Term(7), EntryId(Term(6), Index(2**64 - 1))))
+    assert judge_dialer(OWN, anyone, introduce(peer, N1)) == peer
+    assert judge_listener(OWN, N2, anyone, introduce(peer)) == peer
+
+
+@pytest.mark.parametrize("said", ["", "1 2 3", "1 2 3 4 5", "1 2 3 x", "1 2 3 -4", "1 2  3 4", "1 2 3 4\n"])
+def test_who_does_not_say_it_rightly_is_refused(said: str) -> None:
+    with pytest.raises(Refused, match=r"^malformed: the metadata does not say with what the node began$"):
+        judge_dialer(OWN, anyone, (*introduce(PEER, N1), (LIFE, said)))
+
+
+def test_only_the_word_for_it_says_that_a_directory_is_an_old_image() -> None:
+    assert says_old_image(str(Refused(Reason.IMAGE, "it forgot: all"))) == "it forgot: all"
+    for reason in Reason:
+        assert (says_old_image(str(Refused(reason, "x"))) is None) == (reason is not Reason.IMAGE)
 
 
 def test_a_member_that_is_not_known_here_may_be_one_elsewhere() -> None:
@@ -92,6 +113,6 @@ def test_the_first_incarnation_is_the_one() -> None:
     assert accept(Identity("c1", N2, 5)) is None
     assert accept(Identity("c1", N3, 6)) is None
     assert accept(Identity("c1", N2, 5)) is None
-    assert accept(Identity("c1", N2, 6)) == "n2 was incarnation 5, and comes as 6"
+    assert str(accept(Identity("c1", N2, 6))) == "incarnation: n2 was incarnation 5, and comes as 6"
     with pytest.raises(Refused, match=r"^incarnation: n2 was incarnation 5, and comes as 6$"):
         judge_listener(OWN, N2, accept, introduce(Identity("c1", N2, 6)))

@@ -15,6 +15,7 @@ import pytest
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import KIB, MIB, PeerLimits
+from durable_streams_cluster.runtime.greeting import Reason, Refused
 from durable_streams_cluster.runtime.peers import Identity, Kind, Lane
 from durable_streams_cluster.settings import Address
 from tests.runtime.peering import Loop, Node, connected, run, started
@@ -270,13 +271,13 @@ def test_a_handler_that_fails_does_not_end_the_dialing(caplog: pytest.LogCapture
     async def play() -> None:
         asked: list[Identity] = []
 
-        def accept(who: Identity) -> str | None:
+        def accept(who: Identity) -> Refused | None:
             asked.append(who)
             if len(asked) <= 2:
                 raise RuntimeError("not yet")
             return None
 
-        one, two = Node("n1", "n2", accept=accept), Node("n2", accept=lambda _: "not you")
+        one, two = Node("n1", "n2", accept=accept), Node("n2", accept=lambda _: Refused(Reason.INCARNATION, "not you"))
         async with started(two), started(one):
             one.peers.readdress(two.id, Address("localhost", two.peers.port))
             await one.until(lambda: one.error("n2").startswith("FAILED_PRECONDITION: incarnation: not you"))

@@ -7,13 +7,15 @@ import logging
 import grpc
 import pytest
 
-from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.runtime.greeting import introduce
+from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft import Begun, EntryId
+from durable_streams_cluster.runtime.greeting import Reason, Refused, introduce
 from durable_streams_cluster.runtime.peers import Identity, Kind, Lane
 from durable_streams_proto.v1.peer_pb2 import Envelope
 from durable_streams_proto.v1.peer_pb2_grpc import PeersStub
 from tests.runtime.peering import Node, connected, run, started
 
+WIPED = Refused(Reason.INCARNATION, "it was wiped")
 STRANGERS = {
     "cluster": Identity("c2", NodeId("n2"), 1),
     "itself": Identity("c1", NodeId("n1"), 1),
@@ -49,7 +51,7 @@ def test_strangers_get_no_word_in(reason: str) -> None:
     [
         (Node("n2", "n1", cluster="c2"), "FAILED_PRECONDITION: cluster: this is a node of cluster c2"),
         (Node("n3", "n1"), "FAILED_PRECONDITION: target: this is n3"),
-        (Node("n2", "n1", accept=lambda who: "it was wiped"), "FAILED_PRECONDITION: incarnation: it was wiped"),
+        (Node("n2", "n1", accept=lambda who: WIPED), "FAILED_PRECONDITION: incarnation: it was wiped"),
     ],
     ids=["cluster", "target", "incarnation"],
 )
@@ -105,5 +107,38 @@ def test_the_newest_stream_of_a_peer_is_the_one() -> None:
             await new.write(Envelope(payloads=[b"2"]))
             await one.until(lambda: one.received[who.node] == [b"1", b"2"])
             new.cancel()
+
+    run(play())
+
+
+def test_whoever_has_forgotten_is_refused_at_both_ends_and_told() -> None:
+    """As an old image of n2 is: n1 neither hears it nor speaks to it, and n2 hears from n1 what it has to act on."""
+    begun = Begun(1, Term(3), EntryId(Term(3), Index(5)))
+
+    def accept(who: Identity) -> Refused | None:
+        return Refused(Reason.IMAGE, "it forgot") if who.begun == begun else None
+
+    async def play() -> None:
+        one, two = Node("n1", accept=accept), Node("n2")
+        async with started(one, two):
+            one.belong(two)
+            two.peers.belong(Identity("c1", two.id, 1, str(two.address), begun), {one.id: one.address})
+            await two.until(lambda: (one.id, "it forgot") in two.told_old)
+            await one.until(lambda: one.error("n2") == "old-image: it forgot")
+            assert not two.send(one, b"a vote")
+            assert not one.send(two, b"an entry")
+            assert one.told_old == []
+            assert 'peer_rejected_total{reason="old-image"}' in one.metrics.render().decode()
+
+    run(play())
+
+
+@pytest.mark.parametrize("reason", [each for each in Reason if each is not Reason.IMAGE])
+def test_no_other_refusal_says_that_it_has_forgotten(reason: Reason) -> None:
+    async def play() -> None:
+        one, two = Node("n1", accept=lambda _: Refused(reason, "no")), Node("n2", "n1")
+        async with started(one, two):
+            await two.until(lambda: two.error("n1") == f"FAILED_PRECONDITION: {reason.value}: no")
+            assert two.told_old == []
 
     run(play())

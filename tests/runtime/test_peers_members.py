@@ -10,7 +10,7 @@ from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MAX_PEERS, PeerLimits
 from durable_streams_cluster.raft import Remove
 from durable_streams_cluster.replica.bootstrap import Said
-from durable_streams_cluster.runtime.greeting import Identity, introduce
+from durable_streams_cluster.runtime.greeting import Identity, Reason, Refused, introduce
 from durable_streams_cluster.runtime.grpc_asking import Contacts
 from durable_streams_cluster.runtime.introductions import Asked
 from durable_streams_cluster.runtime.peers import Kind
@@ -154,7 +154,8 @@ def test_one_that_moved_and_says_so_is_found() -> None:
 def test_one_that_does_not_belong_any_more_is_not_heard_and_is_told_why() -> None:
     async def play() -> None:
         removed: set[str] = set()
-        one = Node("n1", "n2", "n3", accept=lambda who: "it was removed" if who.node in removed else None)
+        gone = Refused(Reason.INCARNATION, "it was removed")
+        one = Node("n1", "n2", "n3", accept=lambda who: gone if who.node in removed else None)
         two, three = Node("n2", "n1"), Node("n3", "n1")
         async with started(one, two, three):
             for node in (two, three):

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.api import From, Page
 from durable_streams_cluster.errors import StorageError, StorageFull
 from durable_streams_cluster.limits import MIB, Limits
+from durable_streams_cluster.raft import Room
 from durable_streams_cluster.runtime.space import DiskSpace
 from durable_streams_cluster.storage.kv import Space
 from durable_streams_cluster.streams.commands import Append, Delete, Producer
@@ -39,6 +40,38 @@ def test_it_refuses_below_what_is_wanted_and_takes_a_quarter_above() -> None:
     for free, refusing in ((101, False), (100, False), (99, True), (124, True), (125, False), (99, True), (500, False)):
         space.see(room(free * MIB))
         assert space.refusing == refusing, free
+
+
+def test_what_others_are_told_does_not_change_with_every_byte() -> None:
+    space = DiskSpace()
+    assert space.room(2**60) is Room.PLENTY, "in memory"
+    steps = (
+        (125, Room.PLENTY),
+        (124, Room.ENOUGH),
+        (137, Room.ENOUGH),
+        (138, Room.PLENTY),
+        (100, Room.ENOUGH),
+        (99, Room.LOW),
+        (124, Room.LOW),
+        (50, Room.LOW),
+        (49, Room.NONE),
+        (62, Room.NONE),
+        (63, Room.LOW),
+        (500, Room.PLENTY),
+    )
+    for free, told in steps:
+        space.see(room(free * MIB))
+        assert space.room() is told, free
+
+
+def test_what_is_taken_from_a_leader_is_written_twice() -> None:
+    space = DiskSpace()
+    space.see(room(WANTED // 2 + 20))
+    assert space.room(10) is Room.LOW
+    assert space.room(11) is Room.NONE
+    space.spend(20)
+    assert space.room() is Room.LOW
+    assert space.room(1) is Room.NONE
 
 
 def test_what_is_coming_must_not_touch_what_is_wanted() -> None:
@@ -123,7 +156,7 @@ def test_a_full_disk_refuses_what_grows_and_does_the_rest(caplog: pytest.LogCapt
         await asyncio.sleep(200)
         assert not await alive(world, "s"), "expiry goes on"
         assert len(caplog.records) == 1
-        assert "appends and new streams get 507; reads, deletes and expiry go on" in caplog.text
+        assert "where it leads, appends and new streams get 507; reads, deletes, expiry go on" in caplog.text
 
     with caplog.at_level(logging.WARNING):
         simulate(main)

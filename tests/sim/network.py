@@ -10,6 +10,7 @@ from durable_streams_cluster.ids import GroupId, NodeId
 from durable_streams_cluster.raft import Message
 from durable_streams_cluster.replica.exchange import Addressed
 from durable_streams_cluster.runtime import wire
+from durable_streams_cluster.runtime.greeting import Reason
 from durable_streams_cluster.runtime.outbox import Kind
 from durable_streams_cluster.runtime.peers import Handlers, Identity
 from durable_streams_cluster.settings import Address, parse_address
@@ -156,7 +157,10 @@ class Network:
         one, other = port.identity, there.identity
         if one.cluster_id != other.cluster_id or not one.cluster_id:
             return True
-        objects = port.handlers.accept(other) is not None or there.handlers.accept(one) is not None
+        refusal = there.handlers.accept(one)
+        if refusal is not None and refusal.reason is Reason.IMAGE:
+            self._tell(port, lambda node: port.handlers.on_told_old(node, str(refusal)), there.node, 0.0)
+        objects = refusal is not None or port.handlers.accept(other) is not None
         self.counts["refused"] += objects
         return objects
 

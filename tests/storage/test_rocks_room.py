@@ -289,6 +289,27 @@ def test_other_failures_in_the_background_end_the_store(
     kv.close()
 
 
+PUT_OFF = "compaction Compaction too large: "
+
+
+def test_a_rewrite_that_was_not_begun_for_lack_of_room_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB counts it behind one that did fail; three nodes on one disk that ran full all ended by it."""
+    kv = opened(tmp_path, Disk(GIB))
+    for reason in (SHORT, PUT_OFF, PUT_OFF):
+        failing_rewrite(kv, monkeypatch, reason)
+        kv.tend()
+        assert not kv._room.compacting
+    for _ in range(10):
+        kv.tend()
+    assert kv._room.compacting
+    failing_rewrite(kv, monkeypatch, SHORT.replace("compaction", "flush"), PUT_OFF)
+    with pytest.raises(StorageError, match="compaction failed"):  # What it was that came before is not known.
+        kv.tend()
+    kv.close()
+
+
 def test_a_second_rewrite_that_lacks_room_ends_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RocksDB, when it found room again, would write memtables out by itself, and switch its WAL unsynced."""
     kv = opened(tmp_path, Disk(GIB))

@@ -35,7 +35,7 @@ DISK_HELP: Mapping[str, str] = {
     "free_bytes": "Free bytes on the disk of the data directory.",
     "size_bytes": "Bytes of the file system of the data directory.",
     "reserve_bytes": "Free bytes below which appends are refused.",
-    "refusing": "Whether appends are refused because the disk is almost full.",
+    "refusing": "Whether appends are refused, where this node leads, because the disk is almost full.",
 }
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -118,6 +118,7 @@ class Metrics:
         self.inflight_bytes: Callable[[], int] = lambda: 0
         self.proposals_pending: Callable[[], int] = lambda: 0
         self.wall_clock_doubted: Callable[[], int] = lambda: 0
+        self.takes_no_entries: Callable[[], int] = lambda: 0
         self.store: Callable[[], Mapping[str, int]] = dict
         """Sizes of the store, by name."""
         self.disk: Callable[[], Mapping[str, int]] = dict
@@ -167,6 +168,8 @@ class _Collector(Collector):
         yield _gauge("proposals_pending", "Proposals without an outcome yet.", [((), metrics.proposals_pending())])
         doubted = "1 while the wall clock was set forward and is not believed yet."
         yield _gauge("wall_clock_doubted", doubted, [((), metrics.wall_clock_doubted())])
+        full = "1 while the disk has no room for what the leader sends, and nothing of it is taken."
+        yield _gauge("takes_no_entries", full, [((), metrics.takes_no_entries())])
         lag = metrics.event_loop_lag_seconds
         yield _histogram("event_loop_lag_seconds", "How late the event loop came to what was due.", lag)
         for name, number in sorted(metrics.store().items()):

@@ -3,12 +3,13 @@
 The loop of its caller is in ``ready.Ready``; the machine is ``core.RaftCore``. In which order to read: ``messages`` are
 the values, ``log`` holds the newest entries over a ``LogReader``, ``state`` is what a member knows; ``follower``,
 ``candidate`` and ``leader`` are what each role does with it; ``progress`` is one follower in a leader's eyes, ``reads``
-the reads that wait for a round, ``quorum`` counts, ``membership`` says who does, ``invariants`` is what must hold after
-each step.
+the reads that wait for a round, ``quorum`` counts, ``membership`` says who does, ``lives`` tells who has forgotten what
+it promised, ``invariants`` is what must hold after each step.
 Nothing here reads a clock, draws a random number or touches a disk.
 """
 
-from durable_streams_cluster.raft.core import FEATURE_LEVEL, Follower, RaftCore, Status
+from durable_streams_cluster.raft.core import FEATURE_LEVEL, RaftCore
+from durable_streams_cluster.raft.lives import Begun, Lives
 from durable_streams_cluster.raft.log import LogReader
 from durable_streams_cluster.raft.membership import (
     AddLearner,
@@ -36,6 +37,7 @@ from durable_streams_cluster.raft.messages import (
     Message,
     Outgoing,
     RequestVote,
+    Room,
     SnapshotMeta,
     TimeoutNow,
     VoteReply,
@@ -52,6 +54,7 @@ from durable_streams_cluster.raft.ready import (
     Truncated,
 )
 from durable_streams_cluster.raft.state import Role, Settings
+from durable_streams_cluster.raft.status import Follower, Status
 
 __all__ = [
     "FEATURE_LEVEL",
@@ -60,6 +63,7 @@ __all__ = [
     "AppendEntries",
     "AppendReply",
     "BecameLeader",
+    "Begun",
     "Change",
     "Entry",
     "EntryId",
@@ -71,6 +75,7 @@ __all__ = [
     "HeartbeatReply",
     "InstallSnapshot",
     "LeaderChanged",
+    "Lives",
     "LogReader",
     "Member",
     "Membership",
@@ -86,6 +91,7 @@ __all__ = [
     "ReplicaId",
     "RequestVote",
     "Role",
+    "Room",
     "Settings",
     "SnapshotMeta",
     "SnapshotNeeded",

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import candidate, follower, leader
+from durable_streams_cluster.raft import candidate, follower, leader, quorum
 from durable_streams_cluster.raft import membership as members
+from durable_streams_cluster.raft.lives import Lives
 from durable_streams_cluster.raft.log import LogReader, RaftLog
 from durable_streams_cluster.raft.membership import Membership, Objection, ReplicaId
 from durable_streams_cluster.raft.messages import (
@@ -27,6 +28,7 @@ from durable_streams_cluster.raft.messages import (
     Message,
     Outgoing,
     RequestVote,
+    Room,
     SnapshotMeta,
     TimeoutNow,
     VoteReply,
@@ -35,37 +37,12 @@ from durable_streams_cluster.raft.messages import (
 from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.raft.ready import Ready
 from durable_streams_cluster.raft.state import RaftState, Role, Settings
+from durable_streams_cluster.raft.status import Follower, Status
 
 FEATURE_LEVEL = 5
 """What this build may write into the log; an older build stops there. 2: Trim, If-Match and what a prefix gives.
 3: sessions, so that a command that is in the log twice is applied once. 4: membership.
 5: what an unsafe recovery leaves behind in the group's state."""
-
-
-class Follower(msgspec.Struct, frozen=True):
-    """What a leader knows of one member."""
-
-    match: Index
-    next: Index
-    state: State
-    active: bool
-    """Whether it was heard from since the last count of the quorum but one, or there was none since it is asked."""
-    answered: bool
-    """Whether it was heard from at all, in this term of this leader."""
-
-
-class Status(msgspec.Struct, frozen=True):
-    """A core as it is now, for people and for ``invariants``."""
-
-    role: Role
-    hard_state: HardState
-    leader: NodeId | None
-    last: EntryId
-    durable: Index
-    committed: Index
-    applied: Index
-    transferee: NodeId | None
-    followers: dict[NodeId, Follower]
 
 
 class _HandedOver(msgspec.Struct, frozen=True):
@@ -109,6 +86,8 @@ class RaftCore:
         settings = settings or Settings()
         self.log = RaftLog(reader, applied, settings.cache_bytes)
         self._state = RaftState(group, own, membership, hard_state, self.log, settings, random)
+        self.lives = Lives()
+        """What other members showed: whoever connects them asks it (``Lives.objection``)."""
         self._handed = hard_state
         self._durable_hard_state = hard_state
         self._number = 0
@@ -144,6 +123,25 @@ class RaftCore:
         return self._state.role is Role.LEADER and self._state.transferee is None
 
     @property
+    def room(self) -> Room:
+        """On this node's disk, as ``know_room`` said."""
+        return self._state.room
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether this node leads a majority of voters, and without those whose disks are almost full it is none.
+
+        What they are sent yet leaves no room for deletes; and once they take nothing, nothing commits.
+        """
+        state = self._state
+        if state.role is not Role.LEADER or all(each.room < Room.LOW for each in state.progress.values()):
+            return False
+        heard = [peer for peer, each in state.progress.items() if each.active or each.was_active]
+        roomy = [peer for peer in heard if state.progress[peer].room < Room.LOW]
+        count = quorum.is_majority
+        return count([state.node, *heard], state.voters) and not count([state.node, *roomy], state.voters)
+
+    @property
     def has_uncommitted(self) -> bool:
         """Whether entries of the log are not known to be committed."""
         return self.log.committed < self.log.last
@@ -170,7 +168,9 @@ class RaftCore:
             self.log.applied,
             state.transferee,
             {
-                peer: Follower(each.match, each.next, each.state, each.active or each.was_active, each.answered)
+                peer: Follower(
+                    each.match, each.next, each.state, each.active or each.was_active, each.answered, each.room
+                )
                 for peer, each in state.progress.items()
             },
         )
@@ -230,6 +230,9 @@ class RaftCore:
         """A message came from ``sender``."""
         # From whomever: a member may not know yet, or not any more, that the sender is one (thesis 4.1).
         state = self._state
+        leads = state.role is Role.LEADER and message.term == state.term
+        own_entry = leads and isinstance(message, AppendReply) and message.match >= state.first_of_term
+        self.lives.heard(sender, message, own_entry=own_entry)
         if message.term < state.term:
             self._answer_the_past(sender, message)
             return
@@ -338,6 +341,10 @@ class RaftCore:
     def know_time(self, cluster_ms: int) -> None:
         """A leader's cluster time, for its heartbeats."""
         self._state.cluster_ms = max(self._state.cluster_ms, cluster_ms)
+
+    def know_room(self, room: Room) -> None:
+        """So much is on this node's disk: others are told, and entries are taken or not."""
+        self._state.room = room
 
     def unreachable(self, node: NodeId) -> None:
         """What was sent to ``node`` was lost: nothing is taken to arrive until it answers."""

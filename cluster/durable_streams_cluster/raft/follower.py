@@ -8,6 +8,7 @@ from durable_streams_cluster.raft.messages import (
     Heartbeat,
     HeartbeatReply,
     InstallSnapshot,
+    Room,
     SnapshotMeta,
 )
 from durable_streams_cluster.raft.ready import Truncated
@@ -24,8 +25,12 @@ def hear(state: RaftState, leader: NodeId) -> None:
 
 
 def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
-    """Take entries, if the one before them is here; answer once they are durable."""
+    """Take entries, if there is room and the one before them is here; answer once they are durable."""
     hear(state, sender)
+    if message.entries and state.room is Room.NONE:
+        # Not "rejected": the leader would look for an entry that is here, and send what is behind it again and again.
+        state.send(sender, HeartbeatReply(state.term, 0, Room.NONE))
+        return
     log = state.log
     if message.previous.index < log.committed:
         # Long ago: all that is committed is the leader's, too.
@@ -55,7 +60,7 @@ def on_heartbeat(state: RaftState, sender: NodeId, message: Heartbeat) -> None:
     )
     state.log.commit_to(message.commit)
     state.cluster_ms = max(state.cluster_ms, message.cluster_ms)
-    state.send(sender, HeartbeatReply(state.term, message.round))
+    state.send(sender, HeartbeatReply(state.term, message.round, state.room))
 
 
 def on_snapshot(state: RaftState, sender: NodeId, message: InstallSnapshot) -> SnapshotMeta | None:

@@ -64,10 +64,11 @@ def _count_quorum(state: RaftState) -> bool:
 def send_heartbeats(state: RaftState) -> None:
     """To all, with the newest round of reads."""
     state.heartbeat_elapsed = 0
+    durable = state.log.durable if state.log.durable >= state.first_of_term else Index(0)
     for peer, progress in state.progress.items():
         # No more than it is known to have: it could not tell otherwise whether that is its own.
         commit = min(progress.match, state.log.committed)
-        state.send(peer, Heartbeat(state.term, commit, state.reads.round, state.cluster_ms))
+        state.send(peer, Heartbeat(state.term, commit, state.reads.round, state.cluster_ms, durable))
 
 
 def begin_reads(state: RaftState) -> None:
@@ -129,7 +130,7 @@ def on_heartbeat_reply(state: RaftState, sender: NodeId, message: HeartbeatReply
     progress = state.progress.get(sender)
     if progress is None:
         return
-    progress.heard(state.log.newest)
+    progress.heard(state.log.newest, message.room)
     state.reads.heard(sender, message.round)
     if state.transferee == sender:
         _hand_over_if_ready(state)  # Again: the word may have been lost.

@@ -75,6 +75,18 @@ def entry_crc(group: int, entry: Entry) -> int:
     return crc32(entry.data, crc32(head))
 
 
+class Room(IntEnum):
+    """How much room there is on a member's disk, in steps that mean something to others; the lowest is the most."""
+
+    PLENTY = 0
+    ENOUGH = 1
+    """One with plenty had better lead."""
+    LOW = 2
+    """What only takes room is refused by a leader, and if it is so at a majority."""
+    NONE = 3
+    """Entries are not taken."""
+
+
 # --------------------------------------------------------------------------------------------------------- messages
 
 
@@ -131,13 +143,18 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The newest round of reads that waits to hear that this leader still leads (``reads``)."""
     cluster_ms: int = 0
     """The leader's cluster time: a new leader begins above it (DESIGN: Time)."""
+    durable: Index = Index(0)
+    """The newest entry of its own term that is durable on the leader's disk: if an older image of that is put back,
+    this is how it is found out (``lives``)."""
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Answers a ``Heartbeat``."""
+    """Answers a ``Heartbeat``; or, with round 0, an ``AppendEntries`` for whose entries there is no room."""
 
     term: Term
     round: int
+    room: Room = Room.PLENTY
+    """On the replier's disk."""
 
 
 class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=7):

@@ -5,7 +5,7 @@ from enum import Enum
 
 from durable_streams_cluster.ids import Index
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.raft.messages import EntryId
+from durable_streams_cluster.raft.messages import EntryId, Room
 
 LONE_BYTES = MIB
 """A larger message is one large entry, and travels on a stream of its own."""
@@ -43,6 +43,8 @@ class Progress:
         """Whether it was between the last two."""
         self.answered = False
         """Whether it was ever heard from: until then, the two above say that it was not asked for long."""
+        self.room = Room.PLENTY
+        """On its disk, as it said last."""
         self.probe_sent = False
         self.nudge = False
         """Whether a message may have been lost: an empty one asks what is there, however full the window is.
@@ -58,7 +60,9 @@ class Progress:
 
     @property
     def paused(self) -> bool:
-        """Whether entries must wait: for an answer, for room in the window, or for a snapshot."""
+        """Whether entries must wait: for room on its disk or in the window, for an answer, or for a snapshot."""
+        if self.room is Room.NONE:
+            return True
         match self.state:
             case State.PROBE:
                 return self.probe_sent
@@ -117,10 +121,14 @@ class Progress:
         self.probe_sent = False
         return True
 
-    def heard(self, newest: EntryId) -> None:
+    def heard(self, newest: EntryId, room: Room = Room.PLENTY) -> None:
         """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
         self.active = self.answered = True
         self.probe_sent = False
+        self.room = room
+        if room is Room.NONE:
+            self.nudge = False  # What is under way to it is not taken, and is missed when there is room again.
+            return
         if self.state is State.REPLICATE and self.match < newest.index and self.match == self._match_heard:
             self.nudge = True
         self._match_heard = self.match

@@ -9,7 +9,7 @@ from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.limits import MAX_ENTRY_BYTES, MIB
 from durable_streams_cluster.raft.log import RaftLog
 from durable_streams_cluster.raft.membership import Membership, Memberships, ReplicaId, decode
-from durable_streams_cluster.raft.messages import Entry, EntryKind, HardState, Message, Outgoing
+from durable_streams_cluster.raft.messages import Entry, EntryKind, HardState, Message, Outgoing, Room
 from durable_streams_cluster.raft.progress import Progress
 from durable_streams_cluster.raft.reads import ReadQueue
 from durable_streams_cluster.raft.ready import Event, LeaderChanged, MembershipChanged, SteppedDown
@@ -78,6 +78,8 @@ class RaftState:
         """Ticks since the leader was heard from, an election began, or a leader counted its quorum."""
         self.timeout = self.new_timeout()
         self.votes: dict[NodeId, bool] = {}
+        self.room = Room.PLENTY
+        """On this node's disk, as the caller says."""
         self.doubted = False
         """The connection to the leader broke, and nothing was heard from it since."""
         # A leader's.

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
 from durable_streams_cluster.raft import (
+    AppendEntries,
+    Begun,
     Entry,
     EntryId,
     EntryKind,
@@ -17,6 +19,7 @@ from durable_streams_cluster.raft import (
     Ready,
     ReplicaId,
     Role,
+    Room,
     Settings,
     SnapshotMeta,
     SnapshotNeeded,
@@ -41,6 +44,7 @@ from durable_streams_cluster.replica.exchange import (
     StateHash,
 )
 from durable_streams_cluster.replica.following import Following
+from durable_streams_cluster.replica.intake import Intake
 from durable_streams_cluster.replica.lead import Lead
 from durable_streams_cluster.replica.members import Members, MembershipApplied, Wish
 from durable_streams_cluster.replica.proposals import Proposals, size_of
@@ -102,8 +106,11 @@ class Group:
             random=random,
             settings=settings,
         )
+        self.begun = Begun(place.incarnation, self.core.term, self.core.log.newest)
+        """With what this life of this node began; others ask (``raft.lives``)."""
         self.time = ClusterTime(applied.cluster_ms, now)
         self.lead = Lead(self.core, self.log, self.time)
+        self.intake = Intake()
         self._own = Proposals(place.incarnation)
         self._applier = Applier(self.store, self._own)
         self._count_members()
@@ -168,15 +175,16 @@ class Group:
             self.core.transfer_to(node)
         return may
 
-    def successor(self) -> NodeId | None:
+    def successor(self, worst: Room = Room.NONE) -> NodeId | None:
         """To whom a leader hands over: of the voters that take what they are sent, the one that has most.
 
+        One with room on its disk comes first; those with less than ``worst`` do not count.
         None when it does not lead, or nothing is known to arrive anywhere: others end, too, or are cut off.
         """
-        followers = self.core.status().followers
-        voters = self.core.membership.voters
-        taking = [node for node in voters if node in followers and followers[node].state is State.REPLICATE]
-        return max(taking, key=lambda node: (followers[node].active, followers[node].match), default=None)
+        known = self.core.status().followers
+        taking = [node for node in self.core.membership.voters if node in known and known[node].room <= worst]
+        taking = [node for node in taking if known[node].state is State.REPLICATE]
+        return max(taking, key=lambda node: (known[node].active, -known[node].room, known[node].match), default=None)
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
@@ -266,6 +274,7 @@ class Group:
         if installing is not None:
             meta = SnapshotMeta(installing.last, installing.membership or self.place.membership)
             self.core.step(installing.sender, InstallSnapshot(installing.term, meta))
+        self.core.know_room(self.intake.begin(self.core.term))
         for sender, message in self._inbox:
             self._take(effects, sender, message)
         self._inbox.clear()
@@ -321,6 +330,9 @@ class Group:
             case StateHash(build, hashed):
                 if build == self.place.build:
                     self._applier.hashes.heard(sender, hashed)
+            case AppendEntries() if message.entries:
+                self.core.know_room(self.intake.entries(message))
+                self.core.step(sender, message)
             case InstallSnapshot():
                 pass  # It is told to the core here, when all pieces are in the store.
             case _:
@@ -329,6 +341,8 @@ class Group:
     def _take_chunk(self, effects: Effects, sender: NodeId, chunk: SnapshotChunk) -> None:
         if (sender, chunk.term) != (self.core.leader, self.core.term) or self._arrived is not None:
             return  # Of a leader that is none any more; or it came twice.
+        if not self.intake.takes(chunk):
+            return  # It is given up, and sent when there is room again.
         taken = self._receiver.take(effects.batch, sender, chunk)
         if isinstance(taken, Arrived):
             self._arrived = taken

@@ -6,19 +6,19 @@ from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.errors import Overloaded, StorageFull
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.replica.exchange import Reason
+from durable_streams_cluster.replica.group import Group
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.streams.commands import Append, Command, Create
-from durable_streams_cluster.streams.view import StreamView
 
 
 class Admission:
     """Counts the operations that wait for their outcome, and the bytes that they hold."""
 
-    def __init__(self, limits: Limits, space: DiskSpace, view: StreamView) -> None:
-        """``view`` is the committed one."""
+    def __init__(self, limits: Limits, space: DiskSpace, group: Group) -> None:
+        """``space`` is this node's, and counts while it leads ``group``; another leader knows its own."""
         self._limits = limits
         self._space = space
-        self._view = view
+        self._group = group
         self.waiting = 0
         self.inflight_bytes = 0
         self.stalled = False
@@ -39,7 +39,7 @@ class Admission:
             raise Overloaded("too many bytes are waiting to be stored; nothing was stored")
         if self.waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many operations are waiting; nothing was stored")
-        if grows(command) and not self._has_room(command, size):
+        if grows(command) and self._group.leads and not self._has_room(command, size):
             raise StorageFull(NO_ROOM)
         self.inflight_bytes += size
         self.waiting += 1
@@ -60,8 +60,8 @@ class Admission:
     def _has_room(self, command: Create | Append, size: int) -> bool:
         # Twice: everything is written as an entry of the log, and again when it is applied.
         coming = 2 * (self.inflight_bytes + size)
-        if self._space.has(coming):
+        if self._space.has(coming) and not self._group.core.lacks_room:
             return True
         if command.body and not self._space.has(coming, stays=False):
             return False
-        return only_asks(self._view, command)
+        return only_asks(self._group.store.committed, command)

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from durable_streams_cluster.errors import StorageError, Unavailable
+from durable_streams_cluster.errors import CorruptData, StorageError, Unavailable
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import BecameLeader, Membership, MembershipChanged, Objection, Readdress, Remove
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.replica.members import MembershipApplied, Result, Wish
 from durable_streams_cluster.runtime.birth import Birth, Contacts, said_of
 from durable_streams_cluster.runtime.driver import Driver
-from durable_streams_cluster.runtime.greeting import Identity
+from durable_streams_cluster.runtime.greeting import Identity, Reason, Refused
 from durable_streams_cluster.runtime.introductions import Asked, Transfer, members_to_wire
 from durable_streams_cluster.runtime.peers import Handlers
 from durable_streams_cluster.runtime.seeking import seek
@@ -76,7 +76,7 @@ class Belonging:
         """Where members say that they do themselves: they moved, and the membership does not say so yet."""
         self._seeking: asyncio.Task[None] | None = None
         self._report: Callable[[], ReportReply] | None = None
-        handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self)
+        handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self, self._told_old)
         nobody = Identity("", stored.node, stored.incarnation)
         self.peers = links(nobody, handlers)
 
@@ -118,7 +118,8 @@ class Belonging:
         driver.transport = self.peers
         driver.watchers.append(self._watch)
         self._named = _addresses(self._membership)
-        identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address)
+        begun = driver.replica.group.begun
+        identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address, begun)
         self.peers.belong(identity, self._others(self._named or self._birth.members))
         self._seeking = asyncio.get_running_loop().create_task(
             seek(self._told, said_of(stored), self.contacts, self.peers, self._objection), name="seek"
@@ -154,7 +155,7 @@ class Belonging:
     def _removed(self) -> tuple[int, ...]:
         return self._driver.replica.group.core.applied_membership.removed if self._driver is not None else ()
 
-    def _objection(self, peer: Identity) -> str | None:
+    def _objection(self, peer: Identity) -> Refused | None:
         """Why a peer is not to be spoken with (``greeting.Accept``).
 
         One that is not known may be a member: who was added last is perhaps known to others only. And one whose removal
@@ -162,11 +163,30 @@ class Belonging:
         """
         membership = self._membership
         known = membership.member(peer.node)
+        text: str | None = None
         if peer.incarnation in self._removed:
-            return f"{peer.node} was removed from the cluster, with its data directory"
-        if known is not None and known.incarnation not in (0, peer.incarnation):
-            return f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
-        return None
+            text = f"{peer.node} was removed from the cluster, with its data directory"
+        elif known is not None and known.incarnation not in (0, peer.incarnation):
+            text = f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
+        if text is not None:
+            return Refused(Reason.INCARNATION, text)
+        if self._driver is not None and peer.begun is not None:
+            text = self._driver.replica.group.core.lives.objection(peer.node, peer.incarnation, peer.begun)
+        return Refused(Reason.IMAGE, text) if text is not None else None
+
+    def _told_old(self, peer: NodeId, why: str) -> None:
+        """A member has seen more of this directory than it holds: it is used no more from this moment on.
+
+        The process ends, and marks it as it does a damaged one; the next one asks to be taken in anew.
+        """
+        if self._driver is not None:
+            self._driver.fail(
+                CorruptData(
+                    f"{peer} says: {why}. It has forgotten what it promised, and is used no more. Next step: start "
+                    "this node again, and the others give it everything; put no copy of a data directory back while "
+                    "others of its cluster have gone on"
+                )
+            )
 
     def _moved(self, node: NodeId, address: str) -> None:
         """A peer listens elsewhere than is known: the leader tells the others."""

@@ -97,8 +97,9 @@ class Driver:
         """Whether something counts on cluster time that no stream tells of: retention by age."""
         self._upkeep = Upkeep(kv, self._disk, self.fail)
         self.space = self._upkeep.space
-        self.admission = Admission(limits, self.space, replica.group.store.committed)
+        self.admission = Admission(limits, self.space, replica.group)
         replica.group.lead.refuses = self.admission.refuses
+        replica.group.intake.room = self.space.room
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._idle: asyncio.Future[None] | None = None

@@ -1,7 +1,8 @@
 """Who speaks: what both ends of a stream between nodes say of themselves, and when it is believed.
 
-The one rule that is not here is whether an incarnation is the right one: ``Accept`` decides, at both ends. Addresses
-are reused (a pod's, within seconds), names are configured twice, disks are wiped or copied: none may get a word in.
+What is not here is whether an incarnation is the right one, and whether it has forgotten something: ``Accept`` decides,
+at both ends. Addresses are reused (a pod's, within seconds), names are configured twice, disks are wiped, copied and
+put back: none may get a word in.
 """
 
 import re
@@ -10,12 +11,14 @@ from enum import Enum
 
 import msgspec
 
-from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.raft import Begun, EntryId
 from durable_streams_cluster.settings import parse_address
 
 Metadata = tuple[tuple[str, str], ...]
 
 CLUSTER, NODE, INCARNATION, TARGET, ADDRESS = "ds-cluster", "ds-node", "ds-incarnation", "ds-target", "ds-address"
+LIFE = "ds-life"
 # What strangers say gets into logs: names are short and printable.
 _CLUSTER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -30,10 +33,8 @@ class Identity(msgspec.Struct, frozen=True):
     incarnation: int
     address: str = ""
     """Where its peer listener is, as it says: ``HOST:PORT``. Empty: it does not say."""
-
-
-Accept = Callable[[Identity], str | None]
-"""Why a peer is not to be spoken with, in a few words; None when it may. Asked once for each stream."""
+    begun: Begun | None = None
+    """With what its process began. None: it takes no part in anything that could be forgotten."""
 
 
 class Reason(Enum):
@@ -44,6 +45,8 @@ class Reason(Enum):
     TARGET = "target"
     ITSELF = "itself"
     INCARNATION = "incarnation"
+    IMAGE = "old-image"
+    """Whoever is told this has to act on it: its data directory must not be used any more."""
 
 
 class Refused(Exception):
@@ -54,17 +57,28 @@ class Refused(Exception):
         self.reason = reason
 
 
+Accept = Callable[[Identity], Refused | None]
+"""Why a peer is not to be spoken with; None when it may. Asked for each stream, before anything is taken from it."""
+
+
+def says_old_image(details: str) -> str | None:
+    """What was said of the data directory, if a peer that refused a stream with ``details`` says that it forgot."""
+    reason, _, text = details.partition(": ")
+    return text if reason == Reason.IMAGE.value else None
+
+
 class FirstIncarnation:
     """An ``Accept`` for those who keep no record: whoever comes first under a name has it until the process ends."""
 
     def __init__(self) -> None:
         self._known: dict[NodeId, int] = {}
 
-    def __call__(self, identity: Identity) -> str | None:
+    def __call__(self, identity: Identity) -> Refused | None:
         """See ``Accept``."""
         known = self._known.setdefault(identity.node, identity.incarnation)
         if known != identity.incarnation:
-            return f"{identity.node} was incarnation {known}, and comes as {identity.incarnation}"
+            text = f"{identity.node} was incarnation {known}, and comes as {identity.incarnation}"
+            return Refused(Reason.INCARNATION, text)
         return None
 
 
@@ -73,6 +87,8 @@ def introduce(identity: Identity, target: NodeId | None = None) -> Metadata:
     said: Metadata = (CLUSTER, identity.cluster_id), (NODE, identity.node), (INCARNATION, str(identity.incarnation))
     if identity.address:
         said = (*said, (ADDRESS, identity.address))
+    if (begun := identity.begun) is not None:
+        said = (*said, (LIFE, f"{begun.life} {begun.term} {begun.last.term} {begun.last.index}"))
     return said if target is None else (*said, (TARGET, target))
 
 
@@ -116,9 +132,20 @@ def _identity(fields: dict[str, str]) -> Identity:
         raise Refused(Reason.MALFORMED, "the metadata names no replica")
     address = fields.get(ADDRESS, "")
     try:
-        return Identity(cluster_id, NodeId(node), int(incarnation), str(parse_address(address)) if address else "")
+        address = str(parse_address(address)) if address else ""
     except ValueError as error:
         raise Refused(Reason.MALFORMED, "the metadata names no address") from error
+    return Identity(cluster_id, NodeId(node), int(incarnation), address, _begun(fields))
+
+
+def _begun(fields: dict[str, str]) -> Begun | None:
+    if LIFE not in fields:
+        return None
+    numbers = fields[LIFE].split(" ")
+    if len(numbers) != 4 or not all(_NUMBER.fullmatch(each) for each in numbers):
+        raise Refused(Reason.MALFORMED, "the metadata does not say with what the node began")
+    life, term, last_term, last = map(int, numbers)
+    return Begun(life, Term(term), EntryId(Term(last_term), Index(last)))
 
 
 def is_cluster(name: str) -> bool:
@@ -132,7 +159,7 @@ def is_node(name: str) -> bool:
 
 
 def _accepted(peer: Identity, accept: Accept) -> Identity:
-    objection = accept(peer)
-    if objection is not None:
-        raise Refused(Reason.INCARNATION, objection)
+    refusal = accept(peer)
+    if refusal is not None:
+        raise refusal
     return peer

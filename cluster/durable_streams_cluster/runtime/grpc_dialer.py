@@ -21,6 +21,7 @@ from durable_streams_cluster.runtime.greeting import (
     introduce,
     introduces_itself,
     judge_listener,
+    says_old_image,
 )
 from durable_streams_cluster.runtime.grpc_options import dialing
 from durable_streams_cluster.runtime.outbox import Kind, Lane, Outbox
@@ -56,6 +57,8 @@ class Dialing:
     backoff: Backoff
     lost: Callable[[NodeId], None]
     connected: Callable[[NodeId], None]
+    told_old: Callable[[NodeId, str], None]
+    """A peer refuses this node's life: its data directory is an older image of itself."""
 
 
 class Dialer:
@@ -174,9 +177,11 @@ class Dialer:
                 self._down()
                 call.cancel()
                 await _end(ended)
-            code = await call.code()
+            code, details = await call.code(), await call.details() or ""
             self._refused = code is grpc.StatusCode.FAILED_PRECONDITION
-            return f"{code.name}: {await call.details()}"
+            if self._refused and (why := says_old_image(details)) is not None:
+                self._shared.told_old(self.peer, why)
+            return f"{code.name}: {details}"
         finally:
             await channel.close()
 

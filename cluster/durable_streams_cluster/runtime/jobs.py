@@ -9,6 +9,7 @@ from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, StorageError
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime.driver import Driver
+from durable_streams_cluster.runtime.making_way import MakingWay
 from durable_streams_cluster.runtime.retention import COMMAND_BYTES
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.stream_reader import Due
@@ -35,6 +36,7 @@ class Jobs:
         self._metrics = metrics
         self.end_live: Callable[[], None] = lambda: None
         """Ends the live reads that are open."""
+        self._making_way = MakingWay(driver.replica.group, driver.hand_over, clock)
         self._after: dict[bool, Due | None] = {False: None, True: None}
 
     async def run(self) -> None:
@@ -63,6 +65,7 @@ class Jobs:
             self._driver.settle()
             self._driver.reclaim()
             self._driver.look()
+            self._making_way.look()
 
     async def _every_second(self, chore: Callable[[], Awaitable[None]]) -> None:
         while True:

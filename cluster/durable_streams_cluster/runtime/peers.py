@@ -60,7 +60,7 @@ def _ignore(_: NodeId) -> None:
     """Of no interest."""
 
 
-def _ignore_move(_: NodeId, __: str) -> None:
+def _ignore_words(_: NodeId, __: str) -> None:
     """Of no interest."""
 
 
@@ -92,9 +92,11 @@ class Handlers:
     """A stream to this peer is open: what ``send`` refused may be sent now."""
     accept: Accept = field(default_factory=FirstIncarnation)
     """Whether an incarnation is the right one, asked of those who dial and of those who answer."""
-    on_moved: Callable[[NodeId, str], None] = _ignore_move
+    on_moved: Callable[[NodeId, str], None] = _ignore_words
     """A peer says that it listens elsewhere than where it was dialed, or was never dialed."""
     questions: Questions = field(default_factory=NoQuestions)
+    on_told_old: Callable[[NodeId, str], None] = _ignore_words
+    """A peer refuses to speak with this node, for it has seen more of its data directory than is in it; in words."""
 
 
 class Peers:
@@ -132,7 +134,9 @@ class Peers:
         self._stopped = False
         self._listener = Listener(identity, listen, handlers.accept, handlers.on_payload, handlers.questions, limits)
         self._listener.on_greeted = self.found
-        self._dialing = Dialing(identity, handlers.accept, limits, clock, backoff, self._lost, self._connected)
+        self._dialing = Dialing(
+            identity, handlers.accept, limits, clock, backoff, self._lost, self._connected, self._told_old
+        )
         self._dialers: dict[tuple[NodeId, Lane], Dialer] = {}
         self._running = False
         self._ending: set[asyncio.Task[None]] = set()
@@ -275,6 +279,10 @@ class Peers:
     def _report(self, node: NodeId) -> None:
         del self._reports[node]
         self._handlers.on_lost(node)
+
+    def _told_old(self, node: NodeId, why: str) -> None:
+        if not self._stopped:
+            self._handlers.on_told_old(node, why)
 
     def _connected(self, node: NodeId) -> None:
         if not self._stopped:

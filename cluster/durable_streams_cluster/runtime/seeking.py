@@ -5,11 +5,11 @@ they were. Nobody is believed for being there; who answers has to be a member.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from durable_streams_cluster.replica.bootstrap import Said
 from durable_streams_cluster.runtime.birth import Contacts
-from durable_streams_cluster.runtime.greeting import Identity
+from durable_streams_cluster.runtime.greeting import Accept, Identity
 from durable_streams_cluster.runtime.transport import Links
 from durable_streams_cluster.settings import parse_address
 
@@ -17,9 +17,7 @@ AGAIN_S = 1.0
 """Between two rounds of questions."""
 
 
-async def seek(
-    told: Sequence[str], own: Said, contacts: Contacts, peers: Links, objection: Callable[[Identity], str | None]
-) -> None:
+async def seek(told: Sequence[str], own: Said, contacts: Contacts, peers: Links, objection: Accept) -> None:
     """Return when somebody of a cluster has answered at each of the addresses ``told``, or all peers are reached.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final, TypeGuard
 
 from durable_streams_cluster.limits import MIB
+from durable_streams_cluster.raft import Room
 from durable_streams_cluster.storage.kv import Space
 from durable_streams_cluster.streams.commands import Append, Command, Create
 from durable_streams_cluster.streams.outcomes import ProducerFenced
@@ -15,8 +16,8 @@ _log: Final = logging.getLogger(__name__)
 
 
 NO_ROOM: Final = (
-    "the disk of this node is almost full, or has no room for so much at once; nothing was stored. Reads and deletes "
-    "go on; this works again when there is room: delete streams, or give the node a larger disk"
+    "a disk that this has to go to is almost full, or has no room for so much at once; nothing was stored. Reads and "
+    "deletes go on; this works again when there is room: delete streams, or give the node a larger disk"
 )
 
 
@@ -54,6 +55,10 @@ class DiskSpace:
         self._spent = 0
         self._spent_before_look = 0
         self.refusing = False
+        self._full = False
+        """There is no room for what does not stay, nor, if there was none, until there is an eighth more."""
+        self._plenty = True
+        """A quarter above what is wanted; and, if it was not, when there is an eighth more."""
 
     def spend(self, size: int) -> None:
         """So many bytes were written."""
@@ -74,9 +79,11 @@ class DiskSpace:
         if refusing != self.refusing:
             self.refusing = refusing
             if refusing:
-                _log.warning("%s: appends and new streams get 507; reads, deletes and expiry go on", self)
+                _log.warning("%s: where it leads, appends and new streams get 507; reads, deletes, expiry go on", self)
             else:
                 _log.info("%s: appends are taken again", self)
+        self._plenty = self.free >= space.wanted * 5 // 4 + (0 if self._plenty else space.wanted // 8)
+        self._full = not self.has(space.wanted // 8 if self._full else 0, stays=False)
 
     @property
     def free(self) -> int:
@@ -99,6 +106,16 @@ class DiskSpace:
         beyond = max(0, self._seen.unwritten + self._spent + coming - self._seen.covered)
         return self.free - coming - 2 * beyond >= (self._seen.wanted if stays else self._seen.wanted // 2)
 
+    def room(self, coming: int = 0) -> Room:
+        """In others' terms, when ``coming`` bytes of entries come in: each is written twice."""
+        if self._seen is None:
+            return Room.PLENTY
+        if self._full or not self.has(2 * coming, stays=False):
+            return Room.NONE
+        if self.refusing:
+            return Room.LOW
+        return Room.PLENTY if self._plenty else Room.ENOUGH
+
     def __str__(self) -> str:
         if self._seen is None:
             return "in memory"
@@ -110,4 +127,9 @@ class DiskSpace:
             return {}
         free = max(0, self.free)
         wanted, size = self._seen.wanted, self._seen.size
-        return {"free_bytes": free, "size_bytes": size, "reserve_bytes": wanted, "refusing": int(self.refusing)}
+        return {
+            "free_bytes": free,
+            "size_bytes": size,
+            "reserve_bytes": wanted,
+            "refusing": int(self.refusing),
+        }

@@ -54,6 +54,11 @@ def is_short(error: BaseException) -> bool:
     return "No space left on device" in str(error)
 
 
+def is_put_off(error: BaseException) -> bool:
+    """Whether RocksDB began no rewriting because it saw that it has no room: it counts that, and nothing failed."""
+    return "Compaction too large" in str(error)
+
+
 def names_file(error: BaseException) -> bool:
     """Whether RocksDB's words tell which file they are about."""
     return _NAMED.search(str(error)) is not None

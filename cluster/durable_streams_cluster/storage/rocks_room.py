@@ -145,7 +145,8 @@ class Room:
 
         Rewriting files that only lacked room is none: all is as it was before, and RocksDB goes on. But a second such
         failure before it found room again makes it write its memtables out by itself then, and so switch its WAL. So
-        nothing is rewritten for a while after the first, and the second is a failure.
+        nothing is rewritten for a while after the first, and the second is a failure. What was to be rewritten when the
+        first one failed is put off by RocksDB itself (``faults.is_put_off``): that is counted, too, and is none.
 
         Raises:
             OSError: as the system says.
@@ -157,6 +158,9 @@ class Room:
         found = faults.background_error(self._path / "LOG", measure(self._path).free, failures)
         if found[0] == faults.UNTOLD and not self._untold:
             self._untold = True
+            return None
+        if faults.is_put_off(found[1]) and failures == self._errors + 1:
+            self._errors, self._untold, self._rest = failures, False, _REST
             return None
         first, self._errors, self._untold = failures == self._errors + 1 and not self._rest, failures, False
         if self._share is None or not first or found[0] != "compaction" or not faults.is_short(found[1]):

@@ -6,8 +6,10 @@ connections, so that a snapshot never stands in front of a heartbeat.
 
 Who is speaking is said once, in metadata: the dialer's in the request's, the listener's in the initial metadata,
 which leaves when the stream is accepted. Keys (ASCII): "ds-cluster", "ds-node", "ds-incarnation" name the one who
-speaks, "ds-address" where its own listener is, "ds-target" (only the dialer's) the node it means to reach. A stream
-that is not accepted ends with FAILED_PRECONDITION; its details begin with one word for the reason.
+speaks, "ds-address" where its own listener is, "ds-target" (only the dialer's) the node it means to reach,
+"ds-life" with what its process began: four decimal numbers, which name the process, its term, and the term and index of
+its newest log entry. A stream that is not accepted ends with FAILED_PRECONDITION; its details begin with one word for
+the reason. Whoever is told "old-image" must use its data directory no more.
 """
 
 from collections import abc as _abc
