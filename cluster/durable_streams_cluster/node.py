@@ -243,7 +243,7 @@ class Node:
         # Where this node is told that others are, too: they may have moved since it last heard of them.
         others = [address for node, address in initial.items() if node != self._former.node]
         asked = dict.fromkeys([*others, *join, *(address for _, address in self._former.others)])
-        held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
+        held = await asyncio.to_thread(DataDir.hold, Path(self._config.data_dir))
         try:
             self._stored = await belonging.be_born({}, list(asked), self._former.cluster)
             place = await asyncio.to_thread(repair.set_aside, Path(self._config.data_dir))

@@ -76,7 +76,8 @@ class IdentityFile:
             found = _decode(content)
         except (ValueError, RecursionError) as error:
             raise CorruptData(
-                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it"
+                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a "
+                "cluster, empty the directory: it joins anew"
             ) from error
         if found.cluster and not (found.record or found.begun):
             raise StorageError(
