@@ -104,6 +104,7 @@ class Place:
 
     def __init__(self, leader: NodeId | None, stored: StoredIdentity = STORED) -> None:
         self.driver = Driver(leader)
+        self.driver.core.membership = stored.first_membership
         self.contacts = Contacts()
         self.kept: list[StoredIdentity] = []
         listen = Address("127.0.0.1", 0)
@@ -419,5 +420,17 @@ def test_the_directory_knows_whom_to_ask_if_its_store_is_damaged_later() -> None
             here.driver.know(*THREE[:2], Member(N9, 9, "127.0.0.1:9"))
         assert here.kept[-1].others == ((N2, "127.0.0.1:2"), (N9, "127.0.0.1:9"))
         assert here.kept[-1].record == THREE
+
+    run(play())
+
+
+def test_one_that_joined_forgets_nobody_before_the_log_tells_it_who_belongs() -> None:
+    """Damaged in the middle of its first snapshot, it would have had nobody to ask."""
+    joined = StoredIdentity(N1, 1, "c-1", begun=True, others=STORED.others)
+
+    async def play() -> None:
+        async with place(None, joined) as here:
+            pass
+        assert here.kept == []
 
     run(play())
