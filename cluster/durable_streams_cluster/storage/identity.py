@@ -2,9 +2,13 @@
 
 The number is drawn when the directory is first used. A directory that was wiped gets another one, so that nobody takes
 it for the replica whose votes and acknowledgements are gone with its disk.
+
+The file is a line of JSON and a line with its CRC-32: a bit that flips in the name of a member would be a cluster of
+others, and is no JSON error.
 """
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -52,6 +56,11 @@ def _decode(content: bytes) -> StoredIdentity:
     return found
 
 
+def _seal(text: bytes) -> bytes:
+    """The line behind ``text``."""
+    return b"%08x\n" % zlib.crc32(text)
+
+
 class IdentityFile:
     """``DIR/identity``."""
 
@@ -72,16 +81,19 @@ class IdentityFile:
             return None
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error}") from error
+        text, _, sealed = content.partition(b"\n")
         try:
-            found = _decode(content)
+            found = _decode(text)
+            if sealed and sealed != _seal(text):
+                raise ValueError("it does not match its checksum")
         except (ValueError, RecursionError) as error:
             raise CorruptData(
                 f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a "
                 "cluster, empty the directory: it joins anew"
             ) from error
-        if found.cluster and not (found.record or found.begun):
+        if not sealed:
             raise StorageError(
-                f"{self._path} is of an unreleased build, and names no data directories of the cluster's members. "
+                f"{self._path} is of an unreleased build, or was cut: it has no checksum. "
                 "Nothing was changed. Next step: if the node was alone, remove the file; else empty the directory"
             )
         return found
@@ -90,7 +102,8 @@ class IdentityFile:
         """Put it there, durably; raises StorageError."""
         document = msgspec.to_builtins(identity) | {"comment": _COMMENT}
         try:
-            write_file(self._path, json.dumps(document).encode() + b"\n")
+            text = json.dumps(document).encode()
+            write_file(self._path, text + b"\n" + _seal(text))
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error}") from error
 
