@@ -102,15 +102,15 @@ class DataDir:
         except ValueError as error:
             raise CorruptData(
                 f"{path} is damaged: {error}. Nothing was changed. Next step: if the rest of {self.path} is sound, "
-                f'write {{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup; or, in a cluster, '
-                "empty the directory: it joins anew."
+                f'write {{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup; or, in a '
+                "cluster, empty the directory: it joins anew."
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
                 f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
                 "Next step: start the version of durable-streams-cluster that wrote it, or a newer one; if no other "
-                "was ever used here, the file is damaged: restore the directory from a backup; or, in a cluster, empty the "
-                "directory: it joins anew."
+                "was ever used here, the file is damaged: restore the directory from a backup; or, in a cluster, empty "
+                "the directory: it joins anew."
             )
 
 

@@ -61,6 +61,12 @@ def _seal(text: bytes) -> bytes:
     return b"%08x\n" % zlib.crc32(text)
 
 
+def _check_seal(text: bytes, sealed: bytes) -> None:
+    """Raise ValueError when there is a seal, and it is another one."""
+    if sealed and sealed != _seal(text):
+        raise ValueError("it does not match its checksum")
+
+
 class IdentityFile:
     """``DIR/identity``."""
 
@@ -84,12 +90,11 @@ class IdentityFile:
         text, _, sealed = content.partition(b"\n")
         try:
             found = _decode(text)
-            if sealed and sealed != _seal(text):
-                raise ValueError("it does not match its checksum")
+            _check_seal(text, sealed)
         except (ValueError, RecursionError) as error:
             raise CorruptData(
-                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a "
-                "cluster, empty the directory: it joins anew"
+                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a cluster, empty "
+                "the directory: it joins anew"
             ) from error
         if not sealed:
             raise StorageError(
