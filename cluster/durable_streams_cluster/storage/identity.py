@@ -93,8 +93,8 @@ class IdentityFile:
             _check_seal(text, sealed)
         except (ValueError, RecursionError) as error:
             raise CorruptData(
-                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a cluster, empty "
-                "the directory: it joins anew"
+                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a cluster, "
+                "empty the directory: it joins anew"
             ) from error
         if not sealed:
             raise StorageError(

@@ -1,4 +1,4 @@
-"""What an orchestrator does: it starts nodes again that ended by themselves; and what people do when that is no help."""
+"""What an orchestrator does: it starts nodes again that ended by themselves; and what people do if that is no help."""
 
 import asyncio
 from typing import NamedTuple

@@ -89,15 +89,18 @@ async def log_of(cluster: Cluster) -> tuple[int, int] | None:
 
 
 async def settled(cluster: Cluster, limit: float = CHANGE_LIMIT) -> None:
-    """Wait until exactly these nodes belong, all of them vote, answer for themselves, and hold what the leader's log has.
+    """Wait until exactly these nodes belong, and all of them vote, answer, and hold all that the leader's log has not.
 
-    What a member's name answers is another data directory until it was taken in anew.
+    Until a node was taken in anew, another data directory answers under its name.
     """
     wanted = {node.name: "" for node in cluster.nodes}
     found: dict[str, str] = {}
     try:
         async with asyncio.timeout(limit):
-            while (found := _troubles(await status(cluster))) != wanted:
+            while True:
+                found = _troubles(await status(cluster))
+                if found == wanted:
+                    return
                 await asyncio.sleep(AGAIN_S)
     except TimeoutError:
         raise AssertionError(f"not all of {', '.join(wanted)} are well, or others are there, too: {found}") from None
@@ -111,9 +114,8 @@ def _troubles(reply: StatusReply | None) -> dict[str, str]:
     found = {}
     for each in reply.members:
         behind = not firsts or each.report.applied_index + 1 < firsts[0]
-        found[each.member.node] = (
-            each.error or ("" if each.member.voter else "it learns") or ("behind" if behind else "")
-        )
+        words = [each.error, "" if each.member.voter else "it learns", "it is behind" if behind else ""]
+        found[each.member.node] = ", ".join(filter(None, words))
     return found
 
 

@@ -1,8 +1,8 @@
-"""The same node with smaller sizes: ``python -m tests.system.chaos.small FLUSH KEPT PER_TICK serve ...``, all in bytes.
+"""The same node with smaller sizes: ``python -m tests.system.chaos.small FLUSH KEPT PER_TICK serve ...``, in bytes.
 
-FLUSH and KEPT are as in ``tests.system.power.node``; PER_TICK is what a leader sends of snapshots in a tick of 50 ms, so
-that one takes seconds though a run of some seconds writes little. No setting exists for any of them, and none is
-wanted only for tests.
+FLUSH and KEPT are as in ``tests.system.power.node``; PER_TICK is what a leader sends of snapshots in a tick of 50 ms,
+so that one takes seconds though little was written. No setting exists for any of them, and none is wanted only for
+tests.
 """
 
 import sys

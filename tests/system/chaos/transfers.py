@@ -25,7 +25,9 @@ async def begin_transfer(scene: Scene, node: Node) -> None:
 
 async def _begun(scene: Scene, node: Node) -> None:
     async with asyncio.timeout(BEGIN_LIMIT):
-        while not await under_way(scene, node):
+        while True:
+            if await under_way(scene, node):
+                return
             await asyncio.sleep(members.AGAIN_S)
 
 
