@@ -43,7 +43,7 @@ class Damaging(Changing):
         return self._cases.pop()
 
 
-async def damage(scene: Scene) -> None:
+async def flip(scene: Scene) -> None:
     """One node of three, or two of five: killed, a file of each damaged, started again.
 
     They come back by themselves, or end and say what to do, which is done; what they serve is right.
@@ -51,7 +51,7 @@ async def damage(scene: Scene) -> None:
     chosen = scene.chance.sample(scene.cluster.nodes, (len(scene.cluster.nodes) - 1) // 2)
     assert isinstance(scene.world, Damaging)
     cases = [scene.world.next_case(scene.chance) for _ in chosen]
-    injection = scene.pulse.inject("damage", [node.name for node in chosen])
+    injection = scene.pulse.inject("flip", [node.name for node in chosen])
     for node, (kind, _) in zip(chosen, cases, strict=True):
         if kind == INSTALLING:
             await begin_transfer(scene, node)
