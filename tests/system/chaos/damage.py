@@ -59,7 +59,7 @@ async def flip(scene: Scene) -> None:
         node.signal(signal.SIGKILL)
     for node in chosen:
         await scene.ended(node, -signal.SIGKILL)
-    told = [_harm(node.data, kind, scene.chance, cut=cut) for node, (kind, cut) in zip(chosen, cases, strict=True)]
+    told = [harm(node.data, kind, scene.chance, cut=cut) for node, (kind, cut) in zip(chosen, cases, strict=True)]
     await scene.writable(injection)
     await scene.pulse.more(scene.chance.randrange(*BETWEEN))
     assert scene.keeper is not None
@@ -89,7 +89,7 @@ async def _back(scene: Scene, nodes: Sequence[Node]) -> None:
             return
 
 
-def _harm(place: Path, kind: str, chance: random.Random, *, cut: bool) -> str:
+def harm(place: Path, kind: str, chance: random.Random, *, cut: bool) -> str:
     """Damage one file of a kind; what was done, for people."""
     files = [each for pattern in FILES[kind] for each in sorted(place.glob(pattern)) if each.stat().st_size]
     assert files, f"no file in {place} is {kind}"
