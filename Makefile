@@ -35,7 +35,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help serve cluster test test-system lint types unit sim planted fuzz conformance clients packaging packaging-quick bench soak many chaos \
+.PHONY: help serve cluster test test-system lint types unit sim planted fuzz conformance clients packaging packaging-quick bench soak many behind long chaos \
 	wheel clean \
 	preflight dev node system-packages anew
 
@@ -96,6 +96,12 @@ soak: dev node ## 10 GB through the npm client under retention, 11 minutes: disk
 
 many: dev ## 200,000 streams: restart, memory, first reads (ARGS="--streams 1000000")
 	$(BIN)/python -m benchmarks.many $(ARGS)
+
+behind: dev ## a node that missed 2 GB catches up beside 1,000 appends/s: stalls, memory (ARGS="--megabytes 100")
+	$(BIN)/python -m benchmarks.behind $(ARGS)
+
+long: dev ## 10 million appends to three nodes: logs and disks over time, then restarts (ARGS="--appends 500000")
+	$(BIN)/python -m benchmarks.long $(ARGS)
 
 wheel: dev ## wheel and sdist into dist/
 	$(BIN)/uv build --quiet --out-dir dist .

@@ -263,7 +263,7 @@ class Node:
             former.cluster,
             LOST_FOR_GOOD,
         )
-        held = await asyncio.to_thread(DataDir.open, Path(self._config.data_dir))
+        held = await asyncio.to_thread(DataDir.hold, Path(self._config.data_dir))
         try:
             self._stored = await belonging.be_born({}, list(asked), former.cluster)
             place = await asyncio.to_thread(repair.set_aside, Path(self._config.data_dir))

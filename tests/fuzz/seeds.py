@@ -282,9 +282,9 @@ FORMATS = (
     b'{"format": ' + b"9" * 4400 + b"}",
 )
 IDENTITIES = (
-    b'{"node": "n1", "incarnation": 7, "cluster": "", "record": [], "begun": false, "comment": "x"}\n',
-    b'{"node":"n1","incarnation":7,"cluster":"c-1","record":[["n1",7,"host:1",true,false],["n2",8]],"begun":true}',
-    b'{"node":"n1","incarnation":9223372036854775807,"cluster":"c-1","begun":true}',
+    b'{"node": "n1", "incarnation": 7, "cluster": "", "record": [], "begun": false, "comment": "x"}\n1',
+    b'{"node":"n1","incarnation":7,"cluster":"c-1","record":[["n1",7,"host:1",true,false],["n2",8]],"begun":true}\n1',
+    b'{"node":"n1","incarnation":9223372036854775807,"cluster":"c-1","begun":true}\n1',
     b'{"node":"n1","incarnation":7,"cluster":"c-1","members":["n1"]}',
     b'{"node":"n1","incarnation":0}',
     b'{"node":"n1","incarnation":7,"more":' + b"[" * 1100 + b"]" * 1100 + b"}",

@@ -241,14 +241,15 @@ def test_nobody_reads_what_it_says(tmp_path: Path) -> None:
         assert process.wait(STOP_LIMIT) == 0
 
 
-def test_a_member_whose_store_is_damaged_gets_another_from_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["db/CURRENT", "format"])
+def test_a_member_whose_store_is_damaged_gets_another_from_the_others(tmp_path: Path, damaged: str) -> None:
     stream = "/v1/stream/kept"
     with running_cluster(folder=tmp_path) as cluster:
         httpx.put(
             cluster.urls[0] + stream, headers={"content-type": "text/plain"}, content="all of it"
         ).raise_for_status()
     place = tmp_path / "data" / "n2"
-    (place / "db" / "CURRENT").unlink()
+    (place / damaged).unlink()
     before = IdentityFile(place).read()
     with running_cluster(folder=tmp_path) as cluster:
         assert httpx.get(cluster.urls[1] + stream).text == "all of it"

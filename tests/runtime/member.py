@@ -113,6 +113,7 @@ class Place:
 
     def __init__(self, leader: NodeId | None, stored: StoredIdentity = STORED) -> None:
         self.driver = Driver(leader)
+        self.driver.core.membership = stored.first_membership
         self.contacts = Contacts()
         self.kept: list[StoredIdentity] = []
         self.node = Belonging(stored, "127.0.0.1", self._keep, self.contacts, _listening)

@@ -22,7 +22,7 @@ from durable_streams_cluster.runtime.introductions import Transfer, members_from
 from durable_streams_cluster.runtime.peers import Identity
 from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1.peer_pb2 import ChangeReply
-from tests.runtime.member import N1, N2, N3, N9, THREE, Place, place
+from tests.runtime.member import N1, N2, N3, N9, STORED, THREE, Place, place
 from tests.runtime.peering import run
 
 # --- Whom it believes.
@@ -325,5 +325,17 @@ def test_the_directory_knows_whom_to_ask_if_its_store_is_damaged_later() -> None
             here.driver.know(*THREE[:2], Member(N9, 9, "127.0.0.1:9"))
         assert here.kept[-1].others == ((N2, "127.0.0.1:2"), (N9, "127.0.0.1:9"))
         assert here.kept[-1].record == THREE
+
+    run(play())
+
+
+def test_one_that_joined_forgets_nobody_before_the_log_tells_it_who_belongs() -> None:
+    """Damaged in the middle of its first snapshot, it would have had nobody to ask."""
+    joined = StoredIdentity(N1, 1, "c-1", begun=True, others=STORED.others)
+
+    async def play() -> None:
+        async with place(None, joined) as here:
+            pass
+        assert here.kept == []
 
     run(play())

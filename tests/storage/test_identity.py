@@ -1,6 +1,7 @@
 """Who a directory is: drawn once, kept for life, and never taken for another."""
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,25 @@ def test_what_is_damaged_is_refused_and_left_alone(tmp_path: Path, content: byte
     assert place.read_bytes() == content
 
 
-def test_one_that_says_less_than_is_needed_is_no_node_that_is_alone(tmp_path: Path) -> None:
+def sealed(text: str) -> bytes:
+    return f"{text}\n{zlib.crc32(text.encode()):08x}\n".encode()
+
+
+def test_any_bit_that_flips_and_any_end_that_is_cut_is_seen(tmp_path: Path) -> None:
+    file, place = IdentityFile(tmp_path), tmp_path / "identity"
+    file.write(StoredIdentity(N1, 7, "c-1", RECORD, begun=True, others=((N2, "host:2"),)))
+    content = place.read_bytes()
+    for bit in range(8 * len(content)):
+        place.write_bytes(content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :])
+        with pytest.raises(StorageError, match="Next step"):
+            file.read()
+    for end in range(len(content)):
+        place.write_bytes(content[:end])
+        with pytest.raises(StorageError, match="Next step"):
+            file.read()
+
+
+def test_one_without_a_checksum_is_no_node_that_is_alone(tmp_path: Path) -> None:
     """Of three that were begun by name only: alone, each would be a cluster of its own."""
     place = tmp_path / "identity"
     place.write_text(json.dumps({"cluster": "c-1", "node": "n1", "incarnation": 7, "members": ["n1", "n2", "n3"]}))
@@ -99,7 +118,7 @@ def test_one_that_says_less_than_is_needed_is_no_node_that_is_alone(tmp_path: Pa
 
 
 def test_what_later_builds_add_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "identity").write_text(json.dumps({"node": "n1", "incarnation": 7, "more": [1]}))
+    (tmp_path / "identity").write_bytes(sealed(json.dumps({"node": "n1", "incarnation": 7, "more": [1]})))
     assert IdentityFile(tmp_path).read() == StoredIdentity(N1, 7)
 
 

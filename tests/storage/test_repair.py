@@ -12,6 +12,7 @@ def store(directory: Path) -> None:
     (directory / "db").mkdir()
     (directory / "db" / "000012.log").write_bytes(b"bytes")
     (directory / "durable-turn").write_bytes(b"turn")
+    (directory / "format").write_bytes(b"1")
     (directory / "identity").write_bytes(b"who")
 
 
@@ -26,6 +27,7 @@ def test_what_is_marked_is_not_used_until_it_is_set_aside(tmp_path: Path) -> Non
     repair.check(tmp_path)
     assert place == tmp_path / "damaged-1"
     assert (place / "db" / "000012.log").read_bytes() == b"bytes"
+    assert (place / "format").read_bytes() == b"1", "it may be what is damaged"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["damaged-1", "identity"]
 
 

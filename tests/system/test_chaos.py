@@ -16,7 +16,7 @@ from tests.system.chaos.kinds import ALL, KINDS
 from tests.system.chaos.run import COLUMNS, Verdict, run
 
 SEED = os.environ.get("CHAOS_SEED") or secrets.token_hex(4)
-TWICE = ("kill", "pause", "term", "partition")
+TWICE = ("kill", "pause", "term", "partition", "flip", "grow", "rolling")
 
 
 @pytest.mark.parametrize("name", ALL)

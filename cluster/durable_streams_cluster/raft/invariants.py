@@ -1,8 +1,8 @@
 """What must hold of a core from one step to the next, checked by tests and the simulator after each."""
 
-from durable_streams_cluster.raft.status import Status
 from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.raft.state import Role
+from durable_streams_cluster.raft.status import Status
 
 
 def check(before: Status, after: Status) -> None:

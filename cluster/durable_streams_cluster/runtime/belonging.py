@@ -228,7 +228,8 @@ class Belonging:
         """Keep on disk whom to ask if the store is damaged; a moment later, and one after the other."""
         known = {**self._named, **self._heard}
         others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
-        if self._stopped or others == self._stored.others:
+        # One that joined knows of nobody until the log tells it: whom it was told of when it was taken in is on disk.
+        if self._stopped or not known or others == self._stored.others:
             return
         self._stored = replace(self._stored, others=others)
         if self._noting is None or self._noting.done():

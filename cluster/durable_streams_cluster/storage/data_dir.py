@@ -42,27 +42,36 @@ class DataDir:
         self._lock: int | None = lock
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Hold ``path``, made first when it is not there.
+    def hold(cls, path: Path) -> Self:
+        """Hold ``path``, made first when it is not there, whatever it has.
 
         Raises:
             DataDirLocked: another process holds it.
-            CorruptData: the ``format`` file is damaged, or missing beside data.
-            StorageError: no directory, not writable, on a file system without locks, or written by a newer version.
+            StorageError: no directory, not writable, or on a file system without locks.
 
         """
         path = path.absolute()
         try:
             make_directory(path)
-            lock = _lock(path)
+            return cls(path, _lock(path))
         except OSError as error:
             raise StorageError(_explain(path, error)) from error
-        directory = cls(path, lock)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Hold ``path``, and see that this version reads what it has.
+
+        Raises:
+            DataDirLocked, StorageError: as ``hold``; or a newer version wrote it.
+            CorruptData: the ``format`` file is damaged, or missing beside data.
+
+        """
+        directory = cls.hold(path)
         try:
             directory._check_format()
         except OSError as error:
             directory.close()
-            raise StorageError(_explain(path, error)) from error
+            raise StorageError(_explain(directory.path, error)) from error
         except BaseException:
             directory.close()
             raise
@@ -93,13 +102,15 @@ class DataDir:
         except ValueError as error:
             raise CorruptData(
                 f"{path} is damaged: {error}. Nothing was changed. Next step: if the rest of {self.path} is sound, "
-                f'write {{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup.'
+                f'write {{"format": {FORMAT_VERSION}}} into it; else restore the directory from a backup; or, in a '
+                "cluster, empty the directory: it joins anew."
             ) from error
         if found != FORMAT_VERSION:
             raise StorageError(
                 f"{path} says data format {found!r}; this version reads {FORMAT_VERSION}. Nothing was changed. "
                 "Next step: start the version of durable-streams-cluster that wrote it, or a newer one; if no other "
-                "was ever used here, the file is damaged, and the directory is to be restored from a backup."
+                "was ever used here, the file is damaged: restore the directory from a backup; or, in a cluster, empty "
+                "the directory: it joins anew."
             )
 
 

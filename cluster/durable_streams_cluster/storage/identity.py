@@ -2,9 +2,13 @@
 
 The number is drawn when the directory is first used. A directory that was wiped gets another one, so that nobody takes
 it for the replica whose votes and acknowledgements are gone with its disk.
+
+The file is a line of JSON and a line with its CRC-32: a bit that flips in the name of a member would be a cluster of
+others, and is no JSON error.
 """
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -46,8 +50,8 @@ _decoder = msgspec.json.Decoder(StoredIdentity)
 
 
 def encode(identity: StoredIdentity) -> bytes:
-    """What the file holds."""
-    return json.dumps(msgspec.to_builtins(identity) | {"comment": _COMMENT}).encode() + b"\n"
+    """The first line of the file."""
+    return json.dumps(msgspec.to_builtins(identity) | {"comment": _COMMENT}).encode()
 
 
 def _decode(content: bytes) -> StoredIdentity:
@@ -78,6 +82,17 @@ def recovered(kv: KvView, stored: StoredIdentity) -> StoredIdentity | None:
     return found if kv.get(Family.LOG, keys.REPLICA) == found.incarnation.to_bytes(8, "big") else None
 
 
+def _seal(text: bytes) -> bytes:
+    """The line behind ``text``."""
+    return b"%08x\n" % zlib.crc32(text)
+
+
+def _check_seal(text: bytes, sealed: bytes) -> None:
+    """Raise ValueError when there is a seal, and it is another one."""
+    if sealed and sealed != _seal(text):
+        raise ValueError("it does not match its checksum")
+
+
 class IdentityFile:
     """``DIR/identity``."""
 
@@ -98,15 +113,18 @@ class IdentityFile:
             return None
         except OSError as error:
             raise StorageError(f"{self._path} cannot be read: {error}") from error
+        text, _, sealed = content.partition(b"\n")
         try:
-            found = _decode(content)
+            found = _decode(text)
+            _check_seal(text, sealed)
         except (ValueError, RecursionError) as error:
             raise CorruptData(
-                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it"
+                f"{self._path} is damaged: {error}. Nothing was changed. Next step: restore it; or, in a cluster, "
+                "empty the directory: it joins anew"
             ) from error
-        if found.cluster and not (found.record or found.begun):
+        if not sealed:
             raise StorageError(
-                f"{self._path} is of an unreleased build, and names no data directories of the cluster's members. "
+                f"{self._path} is of an unreleased build, or was cut: it has no checksum. "
                 "Nothing was changed. Next step: if the node was alone, remove the file; else empty the directory"
             )
         return found
@@ -114,7 +132,8 @@ class IdentityFile:
     def write(self, identity: StoredIdentity) -> None:
         """Put it there, durably; raises StorageError."""
         try:
-            write_file(self._path, encode(identity))
+            text = encode(identity)
+            write_file(self._path, text + b"\n" + _seal(text))
         except OSError as error:
             raise StorageError(f"{self._path} cannot be written: {error}") from error
 

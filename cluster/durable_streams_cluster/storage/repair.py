@@ -12,7 +12,7 @@ from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.storage.data_dir import sync_directory, write_file
 
 _MARK: Final = "needs-repair"
-_STORE: Final = ("db", "durable-turn")
+_STORE: Final = ("db", "durable-turn", "format")
 _MOST: Final = 2
 """So many damaged stores are kept; more than that is no accident, and somebody should look."""
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.server import LISTENERS, LOOPBACK, Server
+from tests.server import LISTENERS, LOOPBACK, Process, Server
 from tests.system.chaos.client import BrokenError, Connection, NotSentError
 
 STATE = re.compile(rb"\]leader: (\S+) in term (\d+), led by (\S+)")
@@ -24,7 +24,11 @@ class Node(Server):
         self.prefix = tuple(prefix)
         self.extra: dict[str, str] = {}
         self.members = ""
+        self.join = ""
+        """Peer listeners of a cluster that it joins, in place of beginning one with ``members``."""
         self.paused = False
+        self.wanted = False
+        """Whether it should run: it was started, and nothing here ended it since."""
         self.module = ("durable_streams_client.cli",)
         """What is run: a module, and words before ``serve``."""
         self.data = folder / "data"
@@ -34,9 +38,10 @@ class Node(Server):
         python = words[0]
         addresses = [word for name in LISTENERS for word in (f"--{name}", f"{self.host}:{self.ports[name]}")]
         outside = [] if self.host == LOOPBACK else ["--allow-unauthenticated"]
+        others = ["--join", self.join] if self.join else ["--initial-cluster", self.members] if self.members else []
         return [
             *(*self.prefix, python, "-m", *self.module, "serve", "--data-dir", str(self.data), *addresses),
-            *("--node", self.name, "--initial-cluster", self.members, *outside),
+            *("--node", self.name, *others, *outside),
         ]
 
     def environment(self) -> dict[str, str]:
@@ -46,8 +51,14 @@ class Node(Server):
     def running(self) -> bool:
         return self.process is not None and self.process.running
 
+    def launch(self, *, typed_to: bool = False) -> Process:
+        self.wanted = True
+        return super().launch(typed_to=typed_to)
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
+        if number in {signal.SIGKILL, signal.SIGTERM}:
+            self.wanted = False
         os.kill(self.process.pid, number)
 
     def pause(self) -> None:
@@ -65,10 +76,11 @@ class Cluster:
 
     def __init__(self, nodes: Sequence[Node], now: Callable[[], float]) -> None:
         self.nodes = list(nodes)
+        """Those that belong; faults may change it."""
         self._now = now
         members = ",".join(f"{node.name}={node.host}:{node.ports['peer']}" for node in nodes)
         for node in nodes:
-            node.members = members
+            node.members = members if len(nodes) > 1 else ""
         self.terms: dict[int, str] = {}
         """Every term that had a leader, as far as was seen, and who it was."""
         self.changes: list[tuple[float, int, str]] = []

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from tests.system.chaos import machines, partitions, processes
+from tests.system.chaos import churn, damage, machines, partitions, processes, transfers
 from tests.system.chaos.scene import Scene
-from tests.system.chaos.worlds import Clocks, Disks, Networks, Power, World
+from tests.system.chaos.worlds import Changing, Clocks, Disks, Growing, Networks, Power, World
 
 Inject = Callable[[Scene], Awaitable[None]]
 
@@ -27,6 +27,10 @@ class Kind:
     """Changes of leader that one fault may bring; None: as many as it likes."""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the streams."""
+    bulk_bytes: int = 0
+    """What is there beside the streams that are written to: it makes snapshots long."""
+    kept: bool = False
+    """A node that ends by itself is started again (``keeper``)."""
     calm: bool = False
     """Nobody notices: no append is refused, or takes longer than twice ``bound_s``, and no live read is cut off."""
 
@@ -54,6 +58,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     "failing-sync": Kind({machines.fail_sync_leader: 2, machines.fail_sync_other: 1}, 5.0, Disks),
     "power": Kind({machines.cut_power: 1}, 30.0, Power),
     "clock": Kind({machines.jump_clock: 1}, 2.0, Clocks, changes=0, headers={"stream-ttl": "3600"}),
+    "wipe": Kind({churn.wipe: 1}, 10.0, Changing, bulk_bytes=8 << 20),
+    "flip": Kind({damage.flip: 1}, 5.0, damage.Damaging, bulk_bytes=8 << 20, kept=True),
+    "snapshot-kill": Kind({transfers.break_off: 1}, 10.0, Changing, bulk_bytes=24 << 20),
+    "grow": Kind({churn.tour: 1}, 5.0, Growing, bulk_bytes=2 << 20),
+    "rolling": Kind({churn.replace_in_its_place: 1, churn.replace_by_another: 1}, 5.0, Changing, bulk_bytes=2 << 20),
 }
-ALL: Final = ("kill", "pause", "term", "partition", "cut-pair", "loss", "slow-sync", "failing-sync", "power", "clock")
+ALL: Final = (
+    *("kill", "pause", "term", "partition", "cut-pair", "loss", "slow-sync", "failing-sync", "power", "clock"),
+    *("wipe", "flip", "snapshot-kill", "grow", "rolling"),
+)
 """Without those that only repeat a part of another."""

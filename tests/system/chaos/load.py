@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from tests.history.records import Op
+from tests.history.records import Op, line
 from tests.system.chaos.client import BrokenError, Connection, NotSentError
 from tests.system.chaos.cluster import Node
 from tests.system.chaos.pulse import Pulse
@@ -12,6 +12,7 @@ from tests.system.chaos.writers import AGAIN_S, KIND, PREFIX, Balancer, Plain, P
 
 PRODUCERS, PLAINS = 16, 4
 STREAMS = 2
+BULK, BULK_LINE_BYTES = "chaos/bulk", 100_000
 FINISH_LIMIT = 60.0
 """Seconds for all to end once nothing is broken any more."""
 
@@ -20,13 +21,16 @@ class Load:
     """Begins, goes on until it is told to finish, and finds out what became of everything."""
 
     def __init__(self, nodes: Sequence[Node], pulse: Pulse, seed: str) -> None:
+        """``nodes``: all places, also those where no node is yet or any more."""
         self.pulse = pulse
         self.wrong: list[str] = []
         self.paths = [f"chaos/{number}" for number in range(STREAMS)]
+        self.every = [*self.paths]
         self._stopped = asyncio.Event()
         self._nodes = nodes
-        count, balancer = len(nodes), Balancer(nodes)
-        shared = balancer, pulse
+        count = len(nodes)
+        self._balancer = Balancer(nodes)
+        shared = self._balancer, pulse
         self._writers = [Producer(f"p{each}", each % count, self.paths, seed, shared) for each in range(PRODUCERS)]
         self._writers += [Plain(f"w{each}", each % count, self.paths, seed, shared) for each in range(PLAINS)]
         self._live: list[Live] = []
@@ -38,14 +42,26 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[asyncio.Task[None]] = []
 
-    async def begin(self, headers: Mapping[str, str]) -> None:
-        """Make the streams, with these headers beside; then everybody starts."""
-        for path in self.paths:
+    async def begin(self, headers: Mapping[str, str], bulk_bytes: int = 0) -> None:
+        """Make the streams, with these headers beside; then everybody starts.
+
+        ``bulk_bytes``: so much is in a stream of its own, which nobody but the last readers looks at.
+        """
+        bulk = [BULK] if bulk_bytes else []
+        for path in (*self.paths, *bulk):
             op = Op(kind="create", path=path, client="maker", sent=self.pulse.now())
             if "stream-ttl" in headers:
                 op.ttl_s = float(headers["stream-ttl"])
             await self._insist(op, "PUT", {"content-type": KIND, **headers}, {200, 201})
             op.existed = op.attempts > 1
+        self.every += bulk
+        for number in range(bulk_bytes // BULK_LINE_BYTES):
+            body = line(f"bulk-{number}", BULK_LINE_BYTES)
+            op = Op(kind="append", path=BULK, client="bulk", sent=self.pulse.now(), body=body)
+            op.producer = ("bulk", 0, number)
+            told = {"producer-id": "bulk", "producer-epoch": "0", "producer-seq": str(number)}
+            await self._insist(op, "POST", {"content-type": KIND, **told}, {200, 204})
+            op.duplicate = op.attempts > 1
         self._tasks = [asyncio.create_task(each.run(self._stopped), name=each.name) for each in self._writers]
         self._tasks += [asyncio.create_task(each.run(self._stopped), name=each.name) for each in self._lookers]
         self._readers = [asyncio.create_task(each.run(), name=each.name) for each in self._live]
@@ -54,17 +70,22 @@ class Load:
         """Nothing is broken any more: everybody ends well, the streams are closed and read at every node."""
         self._stopped.set()
         await self._end(self._tasks, "did not end")
-        for path in self.paths:
+        for path in self.every:
             op = Op(kind="append", path=path, client="closer", sent=self.pulse.now(), closes=True)
             await self._insist(op, "POST", {"stream-closed": "true"}, {204})
         await self._end(self._readers, "has not seen the end of its stream")
-        for number, node in enumerate(self._nodes):
-            looker = Looker(f"last{number}", number, self.paths, "", (Balancer(self._nodes), self.pulse))
-            for path in self.paths:
-                await asyncio.wait_for(looker.read_all(path), FINISH_LIMIT)
-            self.wrong += [f"{node.name}: {each}" for each in looker.wrong]
+        for node in self._nodes:
+            if node.running:
+                await self.read_all(node)
         for each in (*self._writers, *self._live, *self._lookers):
             self.wrong += each.wrong
+
+    async def read_all(self, node: Node) -> None:
+        """Read every stream at a node, from the beginning to the end that it has now."""
+        looker = Looker(f"all-{node.name}", self._nodes.index(node), self.every, "", (self._balancer, self.pulse))
+        for path in self.every:
+            await asyncio.wait_for(looker.read_all(path), FINISH_LIMIT)
+        self.wrong += [f"{node.name}: {each}" for each in looker.wrong]
 
     async def abandon(self) -> None:
         """However the run ended, nobody goes on."""
@@ -102,7 +123,8 @@ class Load:
                 connection = Connection(node.host, node.ports["http"])
                 op.attempts += 1
                 try:
-                    answer = await connection.request(method, PREFIX + op.path, dict(headers), limit=20.0)
+                    body = op.body.encode()
+                    answer = await connection.request(method, PREFIX + op.path, dict(headers), body, limit=20.0)
                 except (NotSentError, BrokenError):
                     await asyncio.sleep(AGAIN_S)
                     continue

@@ -147,6 +147,7 @@ class Looker:
         try:
             answer = await self._connection.request(method, target, limit=READ_LIMIT)
         except NotSentError:
+            await asyncio.sleep(AGAIN_S)
             return True
         except BrokenError as error:
             self.pulse.failed[f"read: {error} ({self.node.name})"] += 1

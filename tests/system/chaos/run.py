@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.history.checker import check
 from tests.history.records import Op, dump
 from tests.system.chaos.cluster import Cluster
+from tests.system.chaos.keeper import Keeper
 from tests.system.chaos.kinds import Inject, Kind
 from tests.system.chaos.load import Load
 from tests.system.chaos.pulse import Injection, Pulse
@@ -96,12 +97,16 @@ async def run(
     stopped = asyncio.Event()
     other: list[str] = []
     load: Load | None = None
+    keeping: asyncio.Task[None] | None = None
     try:
         world.make()
         await cluster.start()
-        load = Load(cluster.nodes, pulse, seed)
+        scene.load = load = Load([*world.nodes, *world.spares], pulse, seed)
         watching = asyncio.create_task(cluster.watch(stopped))
-        await load.begin(kind.headers)
+        if kind.kept:
+            scene.keeper = Keeper(cluster)
+            keeping = asyncio.create_task(scene.keeper.run(stopped))
+        await load.begin(kind.headers, kind.bulk_bytes)
         await pulse.more(scene.calm_appends)
         pulse.measure()
         await pulse.more(scene.calm_appends)
@@ -109,6 +114,8 @@ async def run(
         await load.finish()
         stopped.set()
         await watching
+        if keeping is not None:
+            await keeping
         other += load.wrong
         await _stop(cluster, other)
     except (AssertionError, TimeoutError) as error:
@@ -118,13 +125,20 @@ async def run(
         stopped.set()
         if load is not None:
             await load.abandon()
+        if keeping is not None:
+            keeping.cancel()
         cluster.end()
         world.remove()
         (folder / "history.jsonl").write_bytes(dump(pulse.recorder.ops))
         faults = [dataclasses.asdict(each) for each in pulse.injections]
         (folder / "faults.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in faults))
     wrong = await asyncio.to_thread(check, pulse.recorder.ops)
-    other += [*scene.wrong, *_too_many_changes(kind, pulse.injections), *_cut_off(pulse)]
+    other += [
+        *scene.wrong,
+        *(scene.keeper.wrong if scene.keeper is not None else ()),
+        *_too_many_changes(kind, pulse.injections),
+        *_cut_off(pulse),
+    ]
     return Verdict(name, nodes, pulse.recorder.ops, pulse.injections, wrong, other, _late(kind, pulse.injections))
 
 

@@ -6,9 +6,11 @@ import random
 
 from tests.server import STOP_LIMIT
 from tests.system.chaos.cluster import Cluster, Node
+from tests.system.chaos.keeper import Keeper
+from tests.system.chaos.load import Load
 from tests.system.chaos.network import Network
 from tests.system.chaos.pulse import Injection, Pulse
-from tests.system.chaos.worlds import Clocks, Disks, Networks, Power, World
+from tests.system.chaos.worlds import Changing, Clocks, Disks, Growing, Networks, Power, World
 
 WRITABLE_LIMIT = 60.0
 """Seconds after which a fault is given up; what is promised is far less (``kinds``)."""
@@ -28,6 +30,10 @@ class Scene:
     world: World
     calm_appends: int = CALM
     tries: int = TRIES
+    load: Load | None = None
+    """Once it has begun."""
+    keeper: Keeper | None = None
+    """Of kinds whose nodes may end by themselves."""
     wrong: list[str] = dataclasses.field(default_factory=list)
     """What contradicts, beside what the checker finds."""
 
@@ -49,6 +55,16 @@ class Scene:
     @property
     def clocks(self) -> Clocks:
         assert isinstance(self.world, Clocks)
+        return self.world
+
+    @property
+    def changing(self) -> Changing:
+        assert isinstance(self.world, Changing)
+        return self.world
+
+    @property
+    def growing(self) -> Growing:
+        assert isinstance(self.world, Growing)
         return self.world
 
     async def wait(self, seconds: float) -> None:

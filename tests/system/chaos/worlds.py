@@ -23,6 +23,8 @@ OFFSET: Final = struct.Struct("=q")
 SHOWN_LIMIT = 20.0
 FLUSH_BYTES, KEPT_LOG_BYTES = 4 << 20, 4 << 20
 """Smaller than they are by default, so that memtables are written out and logs are cut while faults come."""
+SHORT_LOG_BYTES, PER_TICK_BYTES = 64 << 10, 256 << 10
+"""Much smaller still: a node that was away for some seconds needs a snapshot, of which 5 MiB travel in a second."""
 
 
 class World:
@@ -30,6 +32,8 @@ class World:
 
     def __init__(self, folder: Path, count: int) -> None:
         self.nodes: Sequence[Node] = [Node(folder / name, name) for name in _names(count)]
+        self.spares: Sequence[Node] = ()
+        """Places of nodes that do not belong yet."""
 
     @staticmethod
     def missing() -> str:
@@ -41,6 +45,35 @@ class World:
 
     def remove(self) -> None:
         """After the last end."""
+
+
+class Changing(World):
+    """Nodes with short logs and slow snapshots, so that each that comes gets one; and a place for one more."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        names = _names(count + 1)
+        every = [Node(folder / name, name) for name in names]
+        self.nodes, self.spares = every[:count], every[count:]
+        self._made = len(names) - 1
+        for node in every:
+            node.module = ("tests.system.chaos.small", str(FLUSH_BYTES // 4), str(SHORT_LOG_BYTES), str(PER_TICK_BYTES))
+            node.extra = {"PYTHONPATH": f"{node.environment()['PYTHONPATH']}:{ROOT}"}
+
+    def new_name(self) -> str:
+        """One that no node has had."""
+        self._made += 1
+        return f"n{self._made}"
+
+
+class Growing(Changing):
+    """One node, and places for so many that all are ``count``."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder, count - 1)
+        every = [*self.nodes, *self.spares]
+        self.nodes, self.spares = every[:1], every[1:]
+        self.most = count
+        self.rises = True
 
 
 class Networks(World):
