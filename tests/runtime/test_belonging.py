@@ -232,6 +232,17 @@ def test_it_dials_who_belongs() -> None:
     run(play())
 
 
+def test_it_dials_members_where_it_heard_of_them_last() -> None:
+    """n2 moved while nobody led, so no membership says so; then this node moved. Neither found the other."""
+    stored = StoredIdentity(N1, 1, "c-1", THREE, begun=True, others=((N2, "127.0.0.1:22"), (N9, "127.0.0.1:9")))
+
+    async def play() -> None:
+        async with place(None, stored) as made:
+            assert made.dialed == {"n2": "127.0.0.1:22", "n3": "127.0.0.1:3"}
+
+    run(play())
+
+
 def test_only_a_leader_lets_the_membership_say_that_a_member_moved() -> None:
     async def play() -> None:
         async with place(N2) as made:
