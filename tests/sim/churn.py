@@ -119,7 +119,7 @@ async def damaged_disk(faults: Faults) -> None:
 async def move(faults: Faults) -> None:
     """A node listens elsewhere from now on; nobody else moves while it has not told."""
     world, node = faults.world, faults.node()
-    if world.moving or node.identity is None or not node.identity.begun or node.serving is None:
+    if world.moving or not all(each.identity is not None and each.identity.begun for each in world.nodes):
         return
     world.moving = True
     world.end(node)

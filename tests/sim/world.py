@@ -196,6 +196,8 @@ class World:
     def start(self, node: Node) -> None:
         if node.life is None and node in self.nodes:
             self.note(node.name, "starts")
+            # Whoever starts it knows where the others are now.
+            node.initial = {name: self.named(name).address for name in node.initial}
             others = [each.address for each in self.nodes if each is not node]
             if not set(node.initial.values()) & set(others):  # Nobody is there any more of whom it was told.
                 node.join = others

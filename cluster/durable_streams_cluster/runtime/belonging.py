@@ -193,6 +193,7 @@ class Belonging:
     def _moved(self, node: NodeId, address: str) -> None:
         """A peer listens elsewhere than is known: the leader tells the others."""
         self._heard = {**self._heard, node: address}
+        self._note()
         self._tell_moved()
 
     def _watch(self, event: object) -> None:
