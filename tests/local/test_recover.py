@@ -157,7 +157,8 @@ def nobody_invents_anything(servers: dict[str, Server]) -> None:
             stack.enter_context(serving(each))
         for name in ("n2", "n3"):
             said = not_ready(servers[name])
-            assert "[-]cluster: the store is damaged, and the cluster is asked to take this node in anew" in said
+            assert "[-]cluster: asks to be taken in anew (" in said
+            assert "for its store cannot be used: " in said
             assert "see durable-streams admin recover" in said
             process = servers[name].process
             assert process is not None
