@@ -227,6 +227,6 @@ def an_old_directory_is_of_another_cluster(servers: dict[str, Server]) -> None:
         said = not_ready(old)
         while "this is cluster" not in said:
             said = not_ready(old)
-        assert "the store is damaged" in said
+        assert "for its store cannot be used: " in said
     assert (old.folder / "data" / "needs-repair").exists()
     assert not list((old.folder / "data").glob("damaged-*"))

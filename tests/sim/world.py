@@ -177,8 +177,10 @@ class World:
     def may_lose(self, node: Node) -> bool:
         """Whether the others of each membership that anybody may go by are a majority that stays, and is whole."""
         for membership in self.observer.memberships():
-            whole = [each.node for each in membership.members if self.observer.is_whole(each)]
-            if not is_majority(set(whole) - self.leaving - {node.name}, membership.voters):
+            whole = {each.node for each in membership.members if self.observer.is_whole(each)}
+            whole -= {*self.leaving, node.name}
+            # Learners may be voters in a moment.
+            if not (is_majority(whole, membership.voters) and is_majority(whole, membership.nodes)):
                 return False
         return True
 

@@ -169,7 +169,7 @@ class RaftCore:
             state.transferee,
             {
                 peer: Follower(
-                    each.match, each.next, each.state, each.active or each.was_active, each.answered, each.room
+                    each.match, each.next, each.state, each.active or each.was_active, each.quiet_ticks, each.room
                 )
                 for peer, each in state.progress.items()
             },

@@ -42,6 +42,8 @@ def tick(state: RaftState) -> None:
     state.elapsed += 1
     state.heartbeat_elapsed += 1
     state.transfer_elapsed += 1
+    for progress in state.progress.values():
+        progress.quiet_ticks += 1
     if state.transfer_elapsed >= state.settings.election_ticks:
         state.transferee = None  # It took too long: this node goes on.
     if state.elapsed >= state.settings.election_ticks:
@@ -112,7 +114,7 @@ def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> N
     progress = state.progress.get(sender)
     if progress is None:
         return  # Not a member: what it holds never counts.
-    progress.active = progress.answered = True
+    progress.active, progress.quiet_ticks = True, 0
     if message.rejected:
         progress.rejected(message.match, state.log.common(message.hint))
         return

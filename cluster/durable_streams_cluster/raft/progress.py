@@ -11,6 +11,10 @@ LONE_BYTES = MIB
 """A larger message is one large entry, and travels on a stream of its own."""
 
 
+NEVER_HEARD = 1 << 30
+"""Ticks: more than any that pass."""
+
+
 class State(Enum):
     """How entries are sent to a follower."""
 
@@ -41,8 +45,8 @@ class Progress:
         """Whether it was heard from since the last check of the quorum."""
         self.was_active = True
         """Whether it was between the last two."""
-        self.answered = False
-        """Whether it was ever heard from: until then, the two above say that it was not asked for long."""
+        self.quiet_ticks = NEVER_HEARD
+        """Since it was heard from; the two above begin with the time that it has to answer first."""
         self.room = Room.PLENTY
         """On its disk, as it said last."""
         self.probe_sent = False
@@ -123,7 +127,7 @@ class Progress:
 
     def heard(self, newest: EntryId, room: Room = Room.PLENTY) -> None:
         """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
-        self.active = self.answered = True
+        self.active, self.quiet_ticks = True, 0
         self.probe_sent = False
         self.room = room
         if room is Room.NONE:

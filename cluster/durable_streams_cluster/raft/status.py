@@ -16,8 +16,8 @@ class Follower(msgspec.Struct, frozen=True):
     state: State
     active: bool
     """Whether it was heard from since the last count of the quorum but one, or there was none since it is asked."""
-    answered: bool
-    """Whether it was heard from at all, in this term of this leader."""
+    quiet_ticks: int
+    """Since it was heard from; very many if it never was, in this term of this leader."""
     room: Room = Room.PLENTY
     """On its disk."""
 

@@ -30,6 +30,8 @@ LAG_TICKS = 20
 """A learner has caught up when it holds what the log held so long ago, a second, ..."""
 STEADY_TICKS = 100
 """... at each tick for so long, five seconds."""
+HEARD_TICKS = 10
+"""Who has not answered for half a second, three heartbeats, is not counted on."""
 MAX_ASKED = 32
 """Changes that wait."""
 
@@ -98,7 +100,9 @@ class Members:
         goal = self._ends[0] if len(self._ends) == LAG_TICKS else self._core.log.last
         followers = self._core.status().followers
         self._steady = {
-            node: self._steady.get(node, 0) + 1 if followers[node].match >= goal else 0
+            node: self._steady.get(node, 0) + 1
+            if followers[node].match >= goal and followers[node].quiet_ticks <= HEARD_TICKS
+            else 0
             for node in self._core.membership.learners
             if node in followers
         }
@@ -185,11 +189,11 @@ class Members:
         return follower is not None and not follower.active
 
     def _is_reachable(self, membership: Membership) -> bool:
-        """Whether a majority of those who would count is heard from, and not only expected to be.
+        """Whether a majority of those who would count is heard from, and not only was or is expected to be.
 
         Of three, n1 lost its disk; n2 is elected, and asked to remove itself. Were n1 counted for the moment that it is
         waited for, a majority of n1 and n3 would be needed for ever.
         """
         followers = self._core.status().followers
-        heard = [self._core.node, *(node for node, each in followers.items() if each.active and each.answered)]
+        heard = [self._core.node, *(node for node, each in followers.items() if each.quiet_ticks <= HEARD_TICKS)]
         return is_majority(heard, membership.voters)
