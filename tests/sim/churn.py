@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.raft import Remove
+from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.runtime.introductions import Asked
 from durable_streams_cluster.settings import Address, parse_address
 from durable_streams_proto.v1.peer_pb2 import ChangeReply
@@ -69,7 +70,7 @@ async def coming_and_going(faults: Faults) -> None:
         await asyncio.sleep(random.uniform(0.2, 1.0))
 
 
-@fault(2)
+@fault(3)
 async def replace(faults: Faults) -> None:
     """The machine of one node is gone for good, and another one is put in its place."""
     world, node = faults.world, faults.node()
@@ -77,8 +78,8 @@ async def replace(faults: Faults) -> None:
         return
     lose(faults, node)
     add(faults)
-    for _ in range(5):
-        await asyncio.sleep(faults.random.uniform(0.5, 3.0))
+    for _ in range(10):
+        await asyncio.sleep(faults.random.uniform(0.2, 1.5))
         if node not in world.nodes or node.life is not None:
             return  # It went otherwise, or somebody started it again.
         if await ask_for(world, Remove(node.name)):
@@ -130,11 +131,15 @@ async def move(faults: Faults) -> None:
     world.moving = False
 
 
-@fault(4)
+@fault(6)
 async def broken_snapshot(faults: Faults) -> None:
     """Somebody needs a snapshot; while it is on its way, who sends it ends, or who gets it, or the connection."""
     world, random, node = faults.world, faults.random, faults.node()
-    if world.may_lose(node):
+    compaction.KEPT_LOG_BYTES = min(1_500, compaction.KEPT_LOG_BYTES)  # Until this seed is over.
+    await asyncio.sleep(random.uniform(0.1, 1.0))
+    if len(world.nodes) < MOST - 1:
+        add(faults)
+    elif world.may_lose(node):
         lose(faults, node)
         faults.later(0.1, lambda: world.start(node))
     with contextlib.suppress(TimeoutError):
