@@ -76,6 +76,9 @@ class Serving:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
         await self.driver.start()
         await self.http.start()
+        # Whoever asks before there is a leader is not left without an answer either.
+        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        self._jobs.add_done_callback(self._jobs_ended)
         try:
             async with asyncio.timeout(UNSERVED_S):
                 await self.driver.is_served()
@@ -83,8 +86,6 @@ class Serving:
             if not self.driver.removal.known:
                 log.warning("nothing is served yet: %s", self._has_leader()[1])
             await self.driver.is_served()
-        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
-        self._jobs.add_done_callback(self._jobs_ended)
 
     async def drain(self) -> None:
         """Let another node lead; live reads end with a control event; what is in flight is finished."""
