@@ -91,7 +91,9 @@ def _check_data(asked: Plan) -> None:
         if found is not None and found.begun and found.node not in names:
             raise ConfigError(
                 f"{place.parent} is of a member of the cluster in {asked.data_dir}, and --nodes {len(names)} would "
-                "start without it. Next step: give --nodes as many as there are, or name another --data-dir"
+                f"start without it. Next step: give --nodes as many as there are; or, if {found.node} was removed from "
+                f"the cluster (durable-streams admin remove), move {place.parent} elsewhere or delete it; or name "
+                "another --data-dir"
             )
 
 

@@ -323,6 +323,8 @@ class Node:
         if waits_for and self._former is not None:
             asks = f"asks to be taken in anew ({waits_for}), for its store cannot be used: {self._former.reason}"
             return False, f"{asks}. {LOST_FOR_GOOD}"
+        if self._serving is not None and self._serving.driver.removal.known:
+            return False, self._serving.driver.removal.text
         return not waits_for, waits_for or self._stored.cluster
 
     def _standing(self) -> Standing:

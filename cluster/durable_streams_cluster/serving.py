@@ -54,6 +54,7 @@ class Serving:
         place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__, stored.incarnation)
         replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=rng.randrange)
         driver = self.driver = Driver(replica, kv, clock, config.limits, metrics, fatal)
+        driver.removal.data_dir = config.data_dir
         self.streams = LocalStreams(driver, config.limits, config.policies)
         app = self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), metrics)
         if config.public_url is not None:
@@ -75,18 +76,21 @@ class Serving:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
         await self.driver.start()
         await self.http.start()
+        # Whoever asks before there is a leader is not left without an answer either.
+        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        self._jobs.add_done_callback(self._jobs_ended)
         try:
             async with asyncio.timeout(UNSERVED_S):
                 await self.driver.is_served()
         except TimeoutError:
-            log.warning("nothing is served yet: %s", self._has_leader()[1])
+            if not self.driver.removal.known:
+                log.warning("nothing is served yet: %s", self._has_leader()[1])
             await self.driver.is_served()
-        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
-        self._jobs.add_done_callback(self._jobs_ended)
 
     async def drain(self) -> None:
         """Let another node lead; live reads end with a control event; what is in flight is finished."""
         await self.driver.hand_over.run()
+        self.driver.removal.end()
         self.app.drain()
         if self.driver.failure is None:
             await self.http.drain(self._config.limits.drain_timeout_s)
@@ -113,6 +117,8 @@ class Serving:
         text = f"{group.core.role.value} in term {group.core.term}, led by {group.core.leader or 'nobody'}"
         if group.core.leader is not None:
             return led, text
+        if self.driver.removal.known:
+            return False, text
         return led, f"{text} (a majority of {', '.join(group.core.membership.voters)} is needed). {LOST_FOR_GOOD}"
 
     def _has_room(self) -> tuple[bool, str]:

@@ -105,7 +105,8 @@ def test_a_member_is_not_left_out(tmp_path: Path) -> None:
         2,
         "",
         f"durable-streams: error: {tmp_path}/data/n5 is of a member of the cluster in {tmp_path}/data, and --nodes 3 "
-        "would start without it. Next step: give --nodes as many as there are, or name another --data-dir\n",
+        "would start without it. Next step: give --nodes as many as there are; or, if n5 was removed from the cluster "
+        f"(durable-streams admin remove), move {tmp_path}/data/n5 elsewhere or delete it; or name another --data-dir\n",
     )
 
 

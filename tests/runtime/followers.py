@@ -74,9 +74,12 @@ class Followers:
         return None
 
 
-async def leading() -> tuple[Driver, Followers]:
-    clock, kv, followers = SimulatedClock(), StallingKv(), Followers()
-    place = Place(HERE, Membership.of(HERE, NEXT, OTHER), 1)
+def one_of(membership: Membership, kv: StallingKv | None = None) -> tuple[Driver, Followers]:
+    """The first of three, on this store; not started."""
+    clock, kv, followers = SimulatedClock(), kv or StallingKv(), Followers()
+    member = membership.member(HERE)
+    assert member is not None
+    place = Place(HERE, membership, 1, directory=member.incarnation)
     replica = Replica(place, kv, Now(clock.steady_ms(), clock.wall_ms()), random=lambda _: 0)
     kept, driver_module.Disk = driver_module.Disk, SimulatedDisk  # type: ignore[misc, assignment]
     try:
@@ -84,6 +87,12 @@ async def leading() -> tuple[Driver, Followers]:
     finally:
         driver_module.Disk = kept  # type: ignore[misc]
     followers.driver = driver
+    return driver, followers
+
+
+async def leading() -> tuple[Driver, Followers]:
+    driver, followers = one_of(Membership.of(HERE, NEXT, OTHER))
+    replica = driver.replica
     await driver.start()
     while not replica.group.can_read:  # noqa: ASYNC110  # time is simulated
         await asyncio.sleep(0.01)

@@ -41,6 +41,20 @@ class Core:
         self.lives = Lives()
 
 
+class Removal:
+    """Remembers who said that the node was removed."""
+
+    def __init__(self) -> None:
+        self.by: list[str] = []
+
+    def told(self, by: str) -> None:
+        self.by.append(by)
+
+    @property
+    def text(self) -> str:
+        return f"removed, says {self.by[0]}" if self.by else ""
+
+
 class Driver:
     """Remembers the changes it is asked for."""
 
@@ -55,6 +69,7 @@ class Driver:
         self.handed: list[NodeId | None] = []
         self.takes_over = True
         self.hand_over = self
+        self.removal = Removal()
         self.replica = SimpleNamespace(group=self)
         self.asked = asyncio.Event()
 

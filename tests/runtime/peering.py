@@ -75,6 +75,7 @@ class Node:
         self.connected: list[NodeId] = []
         self.moved: list[tuple[NodeId, str]] = []
         self.told_old: list[tuple[NodeId, str]] = []
+        self.told_removed: list[NodeId] = []
         self.pauses: list[float] = []
         self.metrics = Metrics()
         self._changed = asyncio.Event()
@@ -86,6 +87,7 @@ class Node:
             self._on_moved,
             questions or NoQuestions(),
             self._on_told_old,
+            self._on_told_removed,
         )
         self.peers = Peers(
             self.identity,
@@ -145,6 +147,10 @@ class Node:
 
     def _on_told_old(self, peer: NodeId, why: str) -> None:
         self.told_old.append((peer, why))
+        self._changed.set()
+
+    def _on_told_removed(self, peer: NodeId) -> None:
+        self.told_removed.append(peer)
         self._changed.set()
 
     async def _pause(self, seconds: float) -> None:

@@ -34,8 +34,8 @@ from tests.runtime.peering import run
         (Identity("c-1", N2, 2), None),
         (Identity("c-1", N9, 9), None),
         (Identity("c-1", N2, 22), "incarnation: n2 has another data directory here (2) than it comes with"),
-        (Identity("c-1", N9, 8), "incarnation: n9 was removed from the cluster, with its data directory"),
-        (Identity("c-1", N3, 8), "incarnation: n3 was removed from the cluster, with its data directory"),
+        (Identity("c-1", N9, 8), "removed: n9 was removed from the cluster, with its data directory"),
+        (Identity("c-1", N3, 8), "removed: n3 was removed from the cluster, with its data directory"),
     ],
     ids=["member", "one that others may know", "wiped", "removed", "removed under another name"],
 )
@@ -60,7 +60,7 @@ def test_who_was_removed_is_heard_until_that_cannot_be_taken_back() -> None:
             assert made.node._objection(three) is None
             made.driver.apply()
             refusal = made.node._objection(three)
-            assert str(refusal) == "incarnation: n3 was removed from the cluster, with its data directory"
+            assert str(refusal) == "removed: n3 was removed from the cluster, with its data directory"
 
     run(play())
 

@@ -14,7 +14,7 @@ from durable_streams_cluster.runtime.greeting import (
     introduces_itself,
     judge_dialer,
     judge_listener,
-    says_old_image,
+    reason_in,
 )
 
 N1, N2, N3 = map(NodeId, ("n1", "n2", "n3"))
@@ -43,10 +43,14 @@ def test_who_does_not_say_it_rightly_is_refused(said: str) -> None:
         judge_dialer(OWN, anyone, (*introduce(PEER, N1), (LIFE, said)))
 
 
-def test_only_the_word_for_it_says_that_a_directory_is_an_old_image() -> None:
-    assert says_old_image(str(Refused(Reason.IMAGE, "it forgot: all"))) == "it forgot: all"
-    for reason in Reason:
-        assert (says_old_image(str(Refused(reason, "x"))) is None) == (reason is not Reason.IMAGE)
+@pytest.mark.parametrize("reason", list(Reason))
+def test_why_it_was_refused_is_told_by_a_word_and_not_by_what_people_read(reason: Reason) -> None:
+    assert reason_in(str(Refused(reason, "it forgot: all"))) == (reason, "it forgot: all")
+
+
+@pytest.mark.parametrize("details", ["", "removed by whom?", "a newer build's word: x", " removed: x", "REMOVED: x"])
+def test_of_other_words_none_is_made(details: str) -> None:
+    assert reason_in(details)[0] is None
 
 
 def test_a_member_that_is_not_known_here_may_be_one_elsewhere() -> None:

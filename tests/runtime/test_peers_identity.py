@@ -140,5 +140,21 @@ def test_no_other_refusal_says_that_it_has_forgotten(reason: Reason) -> None:
         async with started(one, two):
             await two.until(lambda: two.error("n1") == f"FAILED_PRECONDITION: {reason.value}: no")
             assert two.told_old == []
+            assert set(two.told_removed) == ({one.id} if reason is Reason.REMOVED else set())
+
+
+def test_who_was_removed_while_it_was_connected_is_told_so() -> None:
+    async def play() -> None:
+        gone: set[NodeId] = set()
+        one = Node("n1", "n2", accept=lambda who: Refused(Reason.REMOVED, "for good") if who.node in gone else None)
+        two = Node("n2", "n1")
+        async with connected(one, two):
+            assert two.told_removed == []
+            gone.add(two.id)
+            one.peers.set_members({})
+            two.send(one, b"it does not know yet")
+            await two.until(lambda: two.told_removed != [])
+            assert set(two.told_removed) == {one.id}
+            assert one.told_removed == []
 
     run(play())

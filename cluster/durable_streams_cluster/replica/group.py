@@ -229,15 +229,15 @@ class Group:
             self._stamp_asked = counts or self.store.committed.has_windows()
         return self._stamp_asked
 
-    def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
-        """Forget whoever has waited since before ``before_ms`` (steady).
+    def give_up(self, before_ms: int, *, given: bool = True) -> tuple[list[object], list[object]]:
+        """Forget whoever has waited since before ``before_ms`` (steady); not ``given``: without what a leader has got.
 
         Returns:
             Tokens of reads, and of writes that never reached a log, now withdrawn; and of writes whose outcome is not
             known: they may still be applied.
 
         """
-        withdrawn, unknown = self._own.give_up(before_ms)
+        withdrawn, unknown = self._own.give_up(before_ms, given=given)
         return withdrawn + self._barriers.give_up(before_ms), unknown
 
     def close(self) -> None:

@@ -102,8 +102,8 @@ class Proposals:
         self.give_again(each.proposal.origin.sequence for each in own if each.given > 1)
         return [self._open.pop(each.proposal.origin.sequence) for each in own if each.given <= 1]
 
-    def give_up(self, before_ms: int) -> tuple[list[object], list[object]]:
-        """Forget those that have waited since before ``before_ms``.
+    def give_up(self, before_ms: int, *, given: bool = True) -> tuple[list[object], list[object]]:
+        """Forget those that have waited since before ``before_ms``; not ``given``: only those that no leader was given.
 
         Returns:
             Tokens of those that no leader ever was given, and of those that may be in a log.
@@ -113,7 +113,8 @@ class Proposals:
         for sequence, own in self._open.items():
             if own.since_ms >= before_ms:
                 break  # They came in in this order.
-            old.append(sequence)
+            if given or not own.given:
+                old.append(sequence)
         given_up = [self._open.pop(sequence) for sequence in old]
         return [own.token for own in given_up if not own.given], [own.token for own in given_up if own.given]
 

@@ -1,12 +1,15 @@
 """Which writes are taken: what waits is bounded, a full disk is not filled further, and a refusal loses nothing."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import cast
 
 from durable_streams_cluster.answer import Answer
-from durable_streams_cluster.errors import Overloaded, StorageFull
+from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, StorageFull, Unavailable
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.replica.exchange import Reason
 from durable_streams_cluster.replica.group import Group
+from durable_streams_cluster.runtime.answers import PERHAPS_STORED, raise_in
 from durable_streams_cluster.runtime.space import NO_ROOM, DiskSpace, grows, only_asks
 from durable_streams_cluster.streams.commands import Append, Command, Create
 
@@ -56,6 +59,20 @@ class Admission:
         self.inflight_bytes -= size
         self.waiting -= 1
         return answer
+
+    def give_up(self, withdrawn: Iterable[object], unknown: Iterable[object], why: str) -> None:
+        """Answer those who wait for nothing any more.
+
+        Args:
+            withdrawn: tokens of reads, and of writes that are certainly not stored: they get Unavailable, with ``why``.
+            unknown: tokens of writes that may or may not be stored.
+            why: for people.
+
+        """
+        for token in withdrawn:
+            raise_in(token if isinstance(token, asyncio.Future) else self.release(token), Unavailable(why))
+        for token in unknown:
+            self.release(token).tell(OutcomeUnknown(PERHAPS_STORED))
 
     def _has_room(self, command: Create | Append, size: int) -> bool:
         # Twice: everything is written as an entry of the log, and again when it is applied.

@@ -76,7 +76,16 @@ class Belonging:
         """Where members say that they do themselves: they moved, and the membership does not say so yet."""
         self._seeking: asyncio.Task[None] | None = None
         self._report: Callable[[], ReportReply] | None = None
-        handlers = Handlers(self._deliver, self._lost, self._lost, self._objection, self._moved, self, self._told_old)
+        handlers = Handlers(
+            self._deliver,
+            self._lost,
+            self._lost,
+            self._objection,
+            self._moved,
+            self,
+            self._told_old,
+            self._told_removed,
+        )
         nobody = Identity("", stored.node, stored.incarnation)
         self.peers = links(nobody, handlers)
 
@@ -165,16 +174,15 @@ class Belonging:
         """
         membership = self._membership
         known = membership.member(peer.node)
-        text: str | None = None
         if peer.incarnation in self._removed:
-            text = f"{peer.node} was removed from the cluster, with its data directory"
-        elif known is not None and known.incarnation not in (0, peer.incarnation):
+            return Refused(Reason.REMOVED, f"{peer.node} was removed from the cluster, with its data directory")
+        if known is not None and known.incarnation not in (0, peer.incarnation):
             text = f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
-        if text is not None:
             return Refused(Reason.INCARNATION, text)
-        if self._driver is not None and peer.begun is not None:
-            text = self._driver.replica.group.core.lives.objection(peer.node, peer.incarnation, peer.begun)
-        return Refused(Reason.IMAGE, text) if text is not None else None
+        if self._driver is None or peer.begun is None:
+            return None
+        forgotten = self._driver.replica.group.core.lives.objection(peer.node, peer.incarnation, peer.begun)
+        return Refused(Reason.IMAGE, forgotten) if forgotten is not None else None
 
     def _told_old(self, peer: NodeId, why: str) -> None:
         """A member has seen more of this directory than it holds: it is used no more from this moment on.
@@ -189,6 +197,11 @@ class Belonging:
                     "others of its cluster have gone on"
                 )
             )
+
+    def _told_removed(self, peer: NodeId) -> None:
+        """A member has applied the removal of this directory; this node's own log need not have come so far."""
+        if self._driver is not None:
+            self._driver.removal.told(peer)
 
     def _moved(self, node: NodeId, address: str) -> None:
         """A peer listens elsewhere than is known: the leader tells the others."""
@@ -281,7 +294,8 @@ class Belonging:
             return await self._change_here(self._driver, wish)
         leader = group.core.membership.member(group.core.leader) if group.core.leader is not None else None
         if leader is None or handed_on:
-            return self._reply(ChangeReply.NO_LEADER, "no leader is known here: ask again in a moment")
+            nobody = self._driver.removal.text or "no leader is known here: ask again in a moment"
+            return self._reply(ChangeReply.NO_LEADER, nobody)
         try:
             return await self.contacts.change(leader.address, wish, own, handed_on=True)
         except ConnectionError as error:

@@ -30,9 +30,10 @@ from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.admission import Admission
-from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, PERHAPS_STORED, REFUSALS, raise_in
+from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, REFUSALS, raise_in
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.hand_over import HandOver
+from durable_streams_cluster.runtime.removal import Removal
 from durable_streams_cluster.runtime.ticking import Ticking
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.turns import Turns
@@ -106,9 +107,10 @@ class Driver:
         self._led: asyncio.Future[None] = self._loop.create_future()
         """This node can serve alone; of several, none waits for it."""
         self._led.add_done_callback(lambda led: led.cancelled() or led.exception())
-        self.hand_over = HandOver(replica.group, self._go_on, lambda: self.failure is None)
+        self.removal = Removal(replica.group, self.admission, self._go_on)
+        self.hand_over = HandOver(replica.group, self._go_on, lambda: self.failure is None and not self.removal.known)
         self._ticking = Ticking(replica, self._go_on)
-        self.watchers: list[Callable[[object], None]] = [self.hand_over.watch, self._ticking.watch]
+        self.watchers: list[Callable[[object], None]] = [self.hand_over.watch, self._ticking.watch, self.removal.watch]
         """Are told of each event."""
 
     def now(self) -> Now:
@@ -120,17 +122,20 @@ class Driver:
         """Begin: alone, elect oneself and apply what the log holds, and return when all can be served."""
         self.look()  # comes before the first sync, and so before anything is served
         self._ticking.start()
+        self.removal.look()
         if self.replica.group.alone:
             await self._led
 
     async def is_served(self) -> None:
-        """Return when there is a leader, and this node shows what was committed before."""
+        """Return when there is a leader, and this node shows what was committed before; if it was removed, never."""
         while True:
             try:
                 await self.barrier()
             except Unavailable:
                 if self.failure is not None:
                     raise
+                if self.removal.known:
+                    await self._loop.create_future()
             else:
                 return
 
@@ -189,6 +194,7 @@ class Driver:
         """
         if self.failure is not None:
             raise Unavailable("this node has failed and is stopping")
+        self.removal.refuse()
         if self._draining:
             raise ShuttingDown("this node is shutting down")
         try:
@@ -211,11 +217,12 @@ class Driver:
             renews: and begins its sliding window anew if not.
 
         Raises:
-            Unavailable: no leader answers.
+            Unavailable: no leader answers, or this node was removed.
 
         """
         if self.failure is not None:
             raise Unavailable("this node has failed and is stopping")
+        self.removal.refuse()
         future: asyncio.Future[None] = self._loop.create_future()
         self.replica.read(Barrier(future, self._clock.steady_ms(), path, renews))
         if not self._turns.due:
@@ -371,11 +378,7 @@ class Driver:
         if self._held is not None and self._clock.steady_ms() - self._held_since_ms > timeout_ms:
             unknown += [token for token, _ in self._held.completions]
             self._held.completions.clear()
-        for token in withdrawn:
-            waits = token if isinstance(token, asyncio.Future) else self.admission.release(token)
-            raise_in(waits, Unavailable(NOTHING_STORED))
-        for token in unknown:
-            self.admission.release(token).tell(OutcomeUnknown(PERHAPS_STORED))
+        self.admission.give_up(withdrawn, unknown, NOTHING_STORED)
         self._check_idle()
 
     def settle(self) -> None:

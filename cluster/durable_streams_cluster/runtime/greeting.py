@@ -47,6 +47,8 @@ class Reason(Enum):
     INCARNATION = "incarnation"
     IMAGE = "old-image"
     """Whoever is told this has to act on it: its data directory must not be used any more."""
+    REMOVED = "removed"
+    """So has whoever is told this: it belongs to the cluster no more, and that is committed."""
 
 
 class Refused(Exception):
@@ -61,10 +63,10 @@ Accept = Callable[[Identity], Refused | None]
 """Why a peer is not to be spoken with; None when it may. Asked for each stream, before anything is taken from it."""
 
 
-def says_old_image(details: str) -> str | None:
-    """What was said of the data directory, if a peer that refused a stream with ``details`` says that it forgot."""
-    reason, _, text = details.partition(": ")
-    return text if reason == Reason.IMAGE.value else None
+def reason_in(details: str) -> tuple[Reason | None, str]:
+    """Why a peer refused a stream, and in which words, from the ``details`` of its status; None: a reason not known."""
+    word, _, text = details.partition(": ")
+    return next((each for each in Reason if each.value == word), None), text
 
 
 class FirstIncarnation:

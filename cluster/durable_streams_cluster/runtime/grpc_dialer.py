@@ -17,11 +17,12 @@ from durable_streams_cluster.limits import PeerLimits
 from durable_streams_cluster.runtime.greeting import (
     Accept,
     Identity,
+    Reason,
     Refused,
     introduce,
     introduces_itself,
     judge_listener,
-    says_old_image,
+    reason_in,
 )
 from durable_streams_cluster.runtime.grpc_options import dialing
 from durable_streams_cluster.runtime.outbox import Kind, Lane, Outbox
@@ -59,6 +60,8 @@ class Dialing:
     connected: Callable[[NodeId], None]
     told_old: Callable[[NodeId, str], None]
     """A peer refuses this node's life: its data directory is an older image of itself."""
+    told_removed: Callable[[NodeId], None]
+    """A peer refuses this node's directory: it was removed from the cluster."""
 
 
 class Dialer:
@@ -179,11 +182,17 @@ class Dialer:
                 await _end(ended)
             code, details = await call.code(), await call.details() or ""
             self._refused = code is grpc.StatusCode.FAILED_PRECONDITION
-            if self._refused and (why := says_old_image(details)) is not None:
-                self._shared.told_old(self.peer, why)
+            if self._refused:
+                self._act_on(*reason_in(details))
             return f"{code.name}: {details}"
         finally:
             await channel.close()
+
+    def _act_on(self, reason: Reason | None, why: str) -> None:
+        if reason is Reason.IMAGE:
+            self._shared.told_old(self.peer, why)
+        elif reason is Reason.REMOVED:
+            self._shared.told_removed(self.peer)
 
     async def _greet(self, call: Call, ended: asyncio.Future[grpc.StatusCode]) -> None:
         """Wait until the peer said who it is. Raises TimeoutError, Refused; InvalidStateError if the call ends."""

@@ -60,7 +60,7 @@ class Jobs:
             await asyncio.sleep(INTERVAL_S)
             self._metrics.event_loop_lag_seconds.observe(max(0, self._clock.steady_ns() - due_ns) / 1e9)
             self._driver.give_up_overdue()
-            if self._driver.replica.group.leaderless_ticks >= ALONE_TICKS:
+            if self._driver.replica.group.leaderless_ticks >= ALONE_TICKS or self._driver.removal.known:
                 self.end_live()
             self._driver.settle()
             self._driver.reclaim()

@@ -97,6 +97,8 @@ class Handlers:
     questions: Questions = field(default_factory=NoQuestions)
     on_told_old: Callable[[NodeId, str], None] = _ignore_words
     """A peer refuses to speak with this node, for it has seen more of its data directory than is in it; in words."""
+    on_told_removed: Callable[[NodeId], None] = _ignore
+    """A peer refuses to speak with this node, for it was removed from the cluster, with its data directory."""
 
 
 class Peers:
@@ -135,7 +137,15 @@ class Peers:
         self._listener = Listener(identity, listen, handlers.accept, handlers.on_payload, handlers.questions, limits)
         self._listener.on_greeted = self.found
         self._dialing = Dialing(
-            identity, handlers.accept, limits, clock, backoff, self._lost, self._connected, self._told_old
+            identity,
+            handlers.accept,
+            limits,
+            clock,
+            backoff,
+            self._lost,
+            self._connected,
+            self._told_old,
+            self._told_removed,
         )
         self._dialers: dict[tuple[NodeId, Lane], Dialer] = {}
         self._running = False
@@ -283,6 +293,10 @@ class Peers:
     def _told_old(self, node: NodeId, why: str) -> None:
         if not self._stopped:
             self._handlers.on_told_old(node, why)
+
+    def _told_removed(self, node: NodeId) -> None:
+        if not self._stopped:
+            self._handlers.on_told_removed(node)
 
     def _connected(self, node: NodeId) -> None:
         if not self._stopped:
