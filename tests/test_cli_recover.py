@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_cluster import cli, cli_recover
+from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.raft import EntryId, Member, Membership
 from durable_streams_cluster.replica.quorum_loss import Found, Held
@@ -56,3 +57,21 @@ def test_the_id_is_typed(
     assert [found.directory for found in recovered] == ([] if code else [str(Path("/n1"))])
     assert ("/n1 is of cluster c-new now" in out) is (code == 0)
     assert ("Nothing was changed" in err) is (code == 1)
+
+
+@pytest.mark.parametrize("flags", [[], ["--unsafe", "--yes", "c-old"]])
+def test_while_one_cannot_be_read_nothing_is_offered(
+    flags: list[str], recovered: list[Found], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = cli_recover.look
+
+    def look(path: Path) -> Found:
+        if path.name != "n1":
+            raise StorageError(f"whether {path} is sound cannot be told")
+        return sound(path)
+
+    monkeypatch.setattr(cli_recover, "look", look)
+    assert cli.run(["admin", "recover", *flags, "/n1", "/n2", "/n3"], environ={}) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "durable-streams: error: whether /n2 is sound cannot be told\n")
+    assert not recovered

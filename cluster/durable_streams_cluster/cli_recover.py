@@ -18,9 +18,10 @@ _DESCRIPTION = """\
 When a majority of a cluster's nodes is lost for good, with their disks: make a new cluster of one node out of the
 directory that has most. Whatever only the lost nodes had is lost, also what they had acknowledged.
 
-Without --unsafe nothing is changed: the directories are read through, and what would happen is said. Give every
-directory that is left, damaged ones too; their nodes must not run. While a majority of the directories is sound this
-is refused: start those nodes instead.
+Without --unsafe nothing of the data is changed: the directories, which have to be writable, are read through, and what
+would happen is said. Give every directory that is left, damaged ones too; their nodes must not run. While a majority
+of the directories is sound this is refused: start those nodes instead. So it is while one cannot be read, for that is
+no damage.
 """
 _EPILOG = """\
 With --unsafe the chosen directory becomes that of a new cluster, with a new id, and its node the only member. Offsets
