@@ -245,7 +245,7 @@ def test_the_ballast_keeps_what_the_next_open_takes(tmp_path: Path) -> None:
 
 
 def failing_rewrite(kv: RocksKv, monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
-    """RocksDB counts failures, and the diary tells of the last of them."""
+    """RocksDB counts failures, and the diary tells of them."""
     line = "Waiting after background {} error: {}, Accumulated background error counts: {}\n"
     with (kv._room._path / "LOG").open("a") as log:
         for number, reason in enumerate(reasons, kv._room._errors + 1):
@@ -277,7 +277,13 @@ def test_a_rewrite_that_lacked_room_is_tried_later(
 
 @pytest.mark.parametrize(
     "reasons",
-    [[SHORT, SHORT], [SHORT.replace("compaction", "flush")], [SHORT.replace("No space left", "Quota")], ["x y", SHORT]],
+    [
+        [SHORT, SHORT],
+        [SHORT.replace("compaction", "flush")],
+        [SHORT.replace("No space left", "Quota")],
+        ["flush IO error: /d/000031.sst", SHORT],
+        [SHORT, "flush IO error: /d/000031.sst"],
+    ],
 )
 def test_other_failures_in_the_background_end_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: list[str]
@@ -297,15 +303,38 @@ def test_a_rewrite_that_was_not_begun_for_lack_of_room_is_no_failure(
 ) -> None:
     """RocksDB counts it behind one that did fail; three nodes on one disk that ran full all ended by it."""
     kv = opened(tmp_path, Disk(GIB))
-    for reason in (SHORT, PUT_OFF, PUT_OFF):
-        failing_rewrite(kv, monkeypatch, reason)
+    for reasons in ([SHORT], [PUT_OFF], [PUT_OFF, PUT_OFF]):
+        failing_rewrite(kv, monkeypatch, *reasons)
         kv.tend()
         assert not kv._room.compacting
     for _ in range(10):
         kv.tend()
     assert kv._room.compacting
-    failing_rewrite(kv, monkeypatch, SHORT.replace("compaction", "flush"), PUT_OFF)
-    with pytest.raises(StorageError, match="compaction failed"):  # What it was that came before is not known.
+    failing_rewrite(kv, monkeypatch, PUT_OFF, SHORT, PUT_OFF)
+    kv.tend()
+    failing_rewrite(kv, monkeypatch, PUT_OFF, SHORT)
+    with pytest.raises(StorageError, match="compaction failed"):
+        kv.tend()
+    kv.close()
+
+
+@pytest.mark.parametrize("reasons", [[SHORT.replace("compaction", "flush"), PUT_OFF], [PUT_OFF, "x y", PUT_OFF]])
+def test_what_is_put_off_hides_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: list[str]) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    failing_rewrite(kv, monkeypatch, *reasons)
+    with pytest.raises(StorageError, match=r"(flush|x) failed"):
+        kv.tend()
+    kv.close()
+
+
+def test_one_of_several_failures_that_the_diary_never_tells_ends_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kv = opened(tmp_path, Disk(GIB))
+    failing_rewrite(kv, monkeypatch, PUT_OFF)
+    monkeypatch.setattr(kv._room, "_failures", lambda: 2)
+    kv.tend()
+    with pytest.raises(StorageError, match="LOG may say how"):
         kv.tend()
     kv.close()
 
