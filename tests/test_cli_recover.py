@@ -59,6 +59,22 @@ def test_the_id_is_typed(
     assert ("Nothing was changed" in err) is (code == 1)
 
 
+def test_a_file_that_the_next_start_writes_is_a_warning(
+    recovered: list[Found], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    does = cli_recover.recover
+
+    def recover(found: Found, draw: Callable[[int], int]) -> Recovered:
+        return does(found, draw)._replace(late="identity cannot be written: No space left on device")
+
+    monkeypatch.setattr(cli_recover, "recover", recover)
+    assert cli.run(["admin", "recover", "--unsafe", "--yes", "c-old", "/n1"], environ={}) == 0
+    out, err = capsys.readouterr()
+    assert recovered
+    assert "/n1 is of cluster c-new now" in out
+    assert "WARNING: recovered; the next start writes the file 'identity', which failed here: identity cannot be" in err
+
+
 @pytest.mark.parametrize("flags", [[], ["--unsafe", "--yes", "c-old"]])
 def test_while_one_cannot_be_read_nothing_is_offered(
     flags: list[str], recovered: list[Found], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

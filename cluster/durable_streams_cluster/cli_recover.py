@@ -59,6 +59,8 @@ def run(argv: Sequence[str]) -> int:
     except (StorageError, ValueError) as error:
         return _say(f"error: {error}", EXIT_REFUSED)
     _print(_as_json(found, choice, made) if as_json else _become(made) if made is not None else "")
+    if made is not None and made.late:
+        _say(f"WARNING: recovered; the next start writes the file 'identity', which failed here: {made.late}", EXIT_OK)
     refused = choice.source is None or (options.unsafe and made is None)
     return EXIT_REFUSED if refused else EXIT_OK
 

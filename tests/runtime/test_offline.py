@@ -278,6 +278,16 @@ def test_wherever_it_is_ended_it_is_what_it_was_or_recovered(
     assert recover(told[0], counting()).identity == identity
 
 
+def test_it_is_recovered_also_if_its_file_cannot_be_written(data: Path) -> None:
+    (data / "identity.tmp").mkdir()
+    made = recover(look(data), counting())
+    assert "identity cannot be written" in made.late
+    assert IdentityFile(data).read() == OLD
+    assert look(data).cluster == made.identity.cluster
+    (data / "identity.tmp").rmdir()
+    assert started(data) == made.identity == IdentityFile(data).read()
+
+
 def test_a_directory_that_was_used_meanwhile_is_looked_at_again(data: Path) -> None:
     found = look(data)
     recover(found, counting())

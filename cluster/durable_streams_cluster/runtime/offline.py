@@ -33,6 +33,8 @@ class Recovered(NamedTuple):
     """As it was."""
     identity: StoredIdentity
     """As it is."""
+    late: str = ""
+    """Why the file ``identity`` does not say so yet; empty: it does."""
 
 
 def look(path: Path) -> Found:
@@ -92,7 +94,7 @@ def recover(found: Found, draw: Callable[[int], int]) -> Recovered:
     """Make a cluster of one of a directory that was looked at; ``draw`` gives a random number below its argument.
 
     Whenever it is ended, the directory is what it was, or it is recovered: all is in one batch. The file ``identity``
-    follows, if not here then with the next start.
+    follows, if not here then with the next start; so a disk that has no room for it fails nothing.
 
     Raises:
         DataDirLocked: a process uses it.
@@ -111,10 +113,18 @@ def recover(found: Found, draw: Callable[[int], int]) -> Recovered:
         made, batch = _become(kv, stored, held, draw)
         kv.write(batch)
         kv.sync()
-        IdentityFile(path).write(made)
+        late = _follow(path, made)
     finally:
         kv.close()
-    return Recovered(found, made)
+    return Recovered(found, made, late)
+
+
+def _follow(path: Path, made: StoredIdentity) -> str:
+    try:
+        IdentityFile(path).write(made)
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 def _become(
