@@ -1,19 +1,20 @@
 """Who a node takes its data directory for, and what it refuses to start on."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from durable_streams_cluster.config import Config
-from durable_streams_cluster.errors import ConfigError, CorruptData
+from durable_streams_cluster.errors import ConfigError, CorruptData, StorageError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.node import _identity
+from durable_streams_cluster.node import _identity, _note_damage, _on_disk
 from durable_streams_cluster.raft import Member, Membership
 from durable_streams_cluster.replica.bootstrap import cluster_of
 from durable_streams_cluster.replica.replica import ONLY_GROUP
-from durable_streams_cluster.storage import keys
+from durable_streams_cluster.storage import keys, repair
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
 from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
@@ -158,3 +159,44 @@ def test_one_that_the_others_may_have_begun_with_begins_nothing_alone(directory:
         with pytest.raises(ConfigError, match="is about to begin a cluster with n1, n2, n3"):
             directory.open(**settings)
     assert directory.open(**{"initial-cluster": THREE}) == directory.open(join="host:2") == stored
+
+
+# --- What becomes of one that cannot be trusted.
+
+
+def told(path: Path, **settings: str) -> Config:
+    return Config.load({"data-dir": str(path), **settings}, {}, None)
+
+
+def broken(path: Path, others: tuple[tuple[NodeId, str], ...]) -> CorruptData:
+    """A directory that takes part, and knows of these, and what was found there."""
+    IdentityFile(path).write(StoredIdentity(N1, 7, "c-1", members(7), begun=True, others=others))
+    return CorruptData("it has forgotten what it promised")
+
+
+def test_it_is_marked_also_if_it_cannot_be_repaired_yet(tmp_path: Path) -> None:
+    """Not marked, the next start took it for sound: of an old image nothing is to be seen in the store."""
+    damage = broken(tmp_path, ((N2, "host:2"),))
+    for number in (1, 2):
+        (tmp_path / f"damaged-{number}").mkdir()
+    assert _note_damage(told(tmp_path), damage) is not None
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"holds damaged-1 and damaged-2 .*Next step: .*remove these folders"):
+            asyncio.run(_on_disk(told(tmp_path)))
+    (tmp_path / "damaged-1").rmdir()
+    node = asyncio.run(_on_disk(told(tmp_path)))
+    assert "forgotten what it promised" in node._belongs()[1]
+
+
+def test_an_image_from_before_there_were_others_is_marked_once_it_has_met_them(tmp_path: Path) -> None:
+    damage = broken(tmp_path, ())
+    assert _note_damage(told(tmp_path), damage) is None
+    repair.check(tmp_path)
+    assert _note_damage(told(tmp_path), damage, others=True) is not None
+    for settings in ({}, {"initial-cluster": "n1=host:1"}):
+        with pytest.raises(CorruptData, match=r"Next step: start this node with --join .*forgotten what it promised"):
+            asyncio.run(_on_disk(told(tmp_path, **settings)))
+    for settings in ({"join": "host:2"}, {"initial-cluster": THREE}):
+        assert asyncio.run(_on_disk(told(tmp_path, **settings)))._former is not None
+    with pytest.raises(CorruptData, match=r"^it has forgotten what it promised$"):
+        repair.check(tmp_path)

@@ -18,9 +18,10 @@ _DESCRIPTION = """\
 When a majority of a cluster's nodes is lost for good, with their disks: make a new cluster of one node out of the
 directory that has most. Whatever only the lost nodes had is lost, also what they had acknowledged.
 
-Without --unsafe nothing is changed: the directories are read through, and what would happen is said. Give every
-directory that is left, damaged ones too; their nodes must not run. While a majority of the directories is sound this
-is refused: start those nodes instead.
+Without --unsafe nothing of the data is changed: the directories, which have to be writable, are read through, and what
+would happen is said. Give every directory that is left, damaged ones too; their nodes must not run. While a majority
+of the directories is sound this is refused: start those nodes instead. So it is while one cannot be read, for that is
+no damage.
 """
 _EPILOG = """\
 With --unsafe the chosen directory becomes that of a new cluster, with a new id, and its node the only member. Offsets
@@ -58,6 +59,8 @@ def run(argv: Sequence[str]) -> int:
     except (StorageError, ValueError) as error:
         return _say(f"error: {error}", EXIT_REFUSED)
     _print(_as_json(found, choice, made) if as_json else _become(made) if made is not None else "")
+    if made is not None and made.late:
+        _say(f"WARNING: recovered; the next start writes the file 'identity', which failed here: {made.late}", EXIT_OK)
     refused = choice.source is None or (options.unsafe and made is None)
     return EXIT_REFUSED if refused else EXIT_OK
 

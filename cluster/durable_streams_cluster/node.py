@@ -67,7 +67,7 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         await node.until(stopping, starting)
     except CorruptData as damage:
         if not config.in_memory:
-            await asyncio.to_thread(_note_damage, config, damage)
+            await asyncio.to_thread(_note_damage, config, damage, others=node.knows_others)
         raise
     finally:
         if not await node.stop():
@@ -90,20 +90,41 @@ async def _on_disk(config: Config) -> "Node":
         if former is None:
             raise
         log.critical("this node needs repair: %s", damage)
+        await asyncio.to_thread(_check_repair, config, former, damage)
         fresh = StoredIdentity(former.node, SystemRandom().getrandbits(63) or 1)
         return Node(config, fresh, file, None, Former(former, str(damage)))
     return Node(config, stored, file, kv)
 
 
-def _note_damage(config: Config, damage: CorruptData) -> StoredIdentity | None:
-    """Mark the store of a member of several: it is used no more. None: there is nobody to get its streams from."""
+def _note_damage(config: Config, damage: CorruptData, *, others: bool = False) -> StoredIdentity | None:
+    """Mark the store of a member of several: it is used no more, also if nothing can be done about that yet.
+
+    Args:
+        config: Everything the node is told.
+        damage: What was found, at the start or while it ran.
+        others: Whether it has met others, which an image from before they came does not know of.
+
+    Returns:
+        Who it was; None: it is not marked, for there is nobody to get its streams from.
+
+    """
     place = Path(config.data_dir)
     former = IdentityFile(place).read_own(config.node)
-    if former is None or not former.begun or not former.others:
+    if former is None or not former.begun:
         return None
-    repair.check_room(place)
-    repair.mark(place, str(damage))
-    return former
+    if former.others or others:
+        repair.mark(place, str(damage))
+    return former if repair.is_marked(place) else None
+
+
+def _check_repair(config: Config, former: StoredIdentity, damage: CorruptData) -> None:
+    """Raise StorageError when this node cannot ask for what its marked store is to be replaced with."""
+    repair.check_room(Path(config.data_dir))
+    if not former.others and not config.join and all(each.node == former.node for each in config.initial_cluster):
+        raise CorruptData(
+            f"the store in {config.data_dir} is used no more, and it says of no other member where that is. Next step: "
+            f"start this node with --join and the address of another one's peer listener. What is wrong: {damage}"
+        )
 
 
 def _open(config: Config) -> tuple[Config, RocksKv]:
@@ -274,6 +295,11 @@ class Node:
         self._config, kv = await asyncio.to_thread(_open, self._config)
         self._kv = kv
         await asyncio.to_thread(_own, kv, self._stored)
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether there is anybody whom it speaks to, or tries to."""
+        return self._belonging is not None and bool(self._belonging.peers.addresses)
 
     async def until(self, stopping: asyncio.Event, starting: asyncio.Task[None]) -> None:
         """Return when ``stopping`` is set; raise what made the node unable to start or to go on."""

@@ -1,9 +1,12 @@
 """Which directory a cluster goes on from when its quorum is lost, when that is refused, and what becomes of its log."""
 
+import pytest
 from msgspec.structs import replace
 
+from durable_streams_cluster.errors import FromNewerBuild
 from durable_streams_cluster.ids import Index, NodeId, Term
-from durable_streams_cluster.raft import AddLearner, EntryId, Member, Membership, Remove
+from durable_streams_cluster.raft import FEATURE_LEVEL, AddLearner, EntryId, Member, Membership, Remove, core
+from durable_streams_cluster.replica import applying
 from durable_streams_cluster.replica.quorum_loss import Choice, Found, Held, choose, go_on, read_data, read_log
 from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.streams import reading
@@ -160,6 +163,28 @@ def test_an_offset_of_what_is_lost_is_gone_and_never_of_other_bytes() -> None:
     assert answer.next_offset == Offset(LOST_GENERATIONS + 2, 15)
     assert place(node, "a", lost) is reading.Place.GONE
     assert place(node, "a", answer.next_offset) is reading.Place.BOUNDARY
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["entries behind the cut", "none"])
+def test_a_build_that_would_forget_the_floor_applies_nothing(monkeypatch: pytest.MonkeyPatch, *, behind: bool) -> None:
+    monkeypatch.setattr(core, "FEATURE_LEVEL", FEATURE_LEVEL - 1)
+    trio = Trio().boot()
+    trio.done(create("a"))
+    trio.tick(5)
+    if behind:
+        trio.cut = {"n1"}
+        trio.nodes["n1"].propose(append("a", b"here"))
+        trio.settle()
+    node = gone_on(trio.nodes["n1"])
+    before = node.replica.group.store.applied
+    assert before.group.lost_floor > LOST_GENERATIONS
+    monkeypatch.setattr(applying, "FEATURE_LEVEL", FEATURE_LEVEL - 1)
+    with pytest.raises(FromNewerBuild, match=f"log entry {before.index + 1} needs feature level {FEATURE_LEVEL}"):
+        node.boot()
+    again = Node(node.batches, name="n1", voters=(), directory=77)
+    assert again.replica.group.store.applied == before
+    monkeypatch.undo()
+    assert again.boot().content("a") == (b"here" if behind else b"")
 
 
 def test_a_stream_that_is_made_again_has_no_offset_of_the_one_that_is_lost() -> None:

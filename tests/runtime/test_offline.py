@@ -1,6 +1,8 @@
 """Data directories of nodes that do not run, on a real disk: looked at unchanged, recovered whole or not at all."""
 
+import errno
 import itertools
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,15 +12,18 @@ import pytest
 from msgspec.structs import replace
 
 from durable_streams_cluster.config import Config
-from durable_streams_cluster.errors import ConfigError, DataDirLocked, StorageError
-from durable_streams_cluster.ids import NodeId
+from durable_streams_cluster.errors import ConfigError, CorruptData, DataDirLocked, StorageError
+from durable_streams_cluster.ids import Index, NodeId
 from durable_streams_cluster.node import _identity
-from durable_streams_cluster.raft import Member, Membership
+from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind, Member, Membership
+from durable_streams_cluster.raft.messages import entry_crc
+from durable_streams_cluster.replica import quorum_loss
+from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.offline import look, recover
-from durable_streams_cluster.storage import keys, repair
+from durable_streams_cluster.storage import codecs, faults, keys, repair
 from durable_streams_cluster.storage.data_dir import DataDir
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
-from durable_streams_cluster.storage.kv import Family, WriteBatch
+from durable_streams_cluster.storage.kv import Family, KvView, WriteBatch
 from durable_streams_cluster.storage.rocks import RocksKv
 from tests.replica.node import append, create
 from tests.replica.trio import Trio
@@ -137,6 +142,92 @@ def test_damage_is_told_and_nothing_of_it_is_used(data: Path, does: Callable[[Pa
         assert found.node == N1
 
 
+def unsealed(data: Path) -> None:
+    text = (data / "identity").read_bytes()
+    (data / "identity").write_bytes(text.partition(b"\n")[0])
+
+
+def newer(data: Path) -> None:
+    """A build that knows more has written to the log."""
+    held = look(data).held
+    assert held is not None
+    bare = Entry(held.term, Index(held.last.index + 1), EntryKind.COMMANDS, FEATURE_LEVEL + 1, 0, 0, b"")
+    batch = WriteBatch()
+    text = codecs.encode_entry(replace(bare, crc=entry_crc(ONLY_GROUP, bare)))
+    batch.put(Family.LOG, keys.entry(ONLY_GROUP, bare.index), text)
+    kv = RocksKv.open(data, memory_budget=64 * MIB)
+    kv.write(batch)
+    kv.close()
+
+
+def in_place_of(name: str) -> Callable[[Path], None]:
+    """A file that the system does not read."""
+
+    def does(data: Path) -> None:
+        (data / name).unlink(missing_ok=True)
+        (data / name).mkdir()
+
+    return does
+
+
+UNTOLD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "lock": (in_place_of("lock"), "lock"),
+    "durable-turn": (in_place_of("durable-turn"), "durable-turn"),
+    "identity": (in_place_of("identity"), "identity"),
+    "the mark": (in_place_of("needs-repair"), "needs-repair"),
+    "an unreleased build": (unsealed, "of an unreleased build"),
+    "a newer format": (lambda data: (data / "format").write_text('{"format": 2}'), "says data format 2"),
+    "a newer log": (newer, f"needs feature level {FEATURE_LEVEL + 1}"),
+}
+
+
+@pytest.mark.parametrize(("does", "says"), UNTOLD.values(), ids=UNTOLD)
+def test_what_cannot_be_read_is_not_taken_for_damaged(data: Path, does: Callable[[Path], object], says: str) -> None:
+    """It may be one of a majority that has lost nothing."""
+    does(data)
+    with pytest.raises(StorageError, match=rf"^whether {data} is sound cannot be told: .*{says}") as refusal:
+        look(data)
+    assert not isinstance(refusal.value, CorruptData)
+    assert str(refusal.value).count("Next step: ") == 1
+    assert "Next step: run this as the user of the node" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "number"), [("db", errno.EACCES), ("identity", errno.EIO), ("CURRENT", errno.EACCES)])
+def test_a_file_that_cannot_be_seen_is_not_taken_for_missing(
+    data: Path, name: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return original(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(StorageError, match=f"cannot be told: .*{os.strerror(number)}"):
+        look(data)
+
+
+def test_a_disk_that_fails_while_it_is_read_is_not_taken_for_damaged(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: KvView) -> None:
+        raise faults.while_running("scan", data, Exception("IO error: While pread: Input/output error"))
+
+    monkeypatch.setattr(quorum_loss, "read_data", fail)
+    with pytest.raises(StorageError, match=r"cannot be told: scan failed in .*Input/output error"):
+        look(data)
+    monkeypatch.undo()
+    assert look(data).damage == "", "it was let go of"
+
+
+def test_one_that_never_took_part_and_lost_its_store_is_not_damaged(data: Path) -> None:
+    shutil.rmtree(data / "db")
+    IdentityFile(data).write(replace(OLD, begun=False))
+    found = look(data)
+    assert (found.node, found.cluster, found.damage) == (N1, "", "")
+
+
 def test_a_directory_that_never_was_of_a_cluster_is_of_none(tmp_path: Path) -> None:
     RocksKv.open(tmp_path, memory_budget=64 * MIB).close()
     IdentityFile(tmp_path).write(StoredIdentity(N1, 5, "c-maybe", RECORD))
@@ -185,6 +276,16 @@ def test_wherever_it_is_ended_it_is_what_it_was_or_recovered(
     assert [each.cluster for each in told] == ["c-old", *[identity.cluster] * 5]
     assert [started(each) for each in copies] == [OLD, *[identity] * 5]
     assert recover(told[0], counting()).identity == identity
+
+
+def test_it_is_recovered_also_if_its_file_cannot_be_written(data: Path) -> None:
+    (data / "identity.tmp").mkdir()
+    made = recover(look(data), counting())
+    assert "identity cannot be written" in made.late
+    assert IdentityFile(data).read() == OLD
+    assert look(data).cluster == made.identity.cluster
+    (data / "identity.tmp").rmdir()
+    assert started(data) == made.identity == IdentityFile(data).read()
 
 
 def test_a_directory_that_was_used_meanwhile_is_looked_at_again(data: Path) -> None:

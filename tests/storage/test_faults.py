@@ -40,19 +40,25 @@ def test_a_file_that_rocksdb_does_not_name_is_added() -> None:
     )
 
 
-def test_the_diary_tells_the_last_background_error(tmp_path: Path) -> None:
+def test_the_diary_tells_the_background_errors(tmp_path: Path) -> None:
     log = tmp_path / "LOG"
     line = (
         "[ERROR] [x.cc:3455] [JOB 7] Waiting after background {} error: {}, Accumulated background error counts: {}\n"
     )
-    log.write_text("a\n" + line.format("flush", FULL, 1) + line.format("compaction", CORRUPT, 2) + "more\n" * 1000)
-    work, error = faults.background_error(log, 10**9, 2)
-    assert (work, str(error)) == ("compaction", CORRUPT)
+    # Two threads write theirs in any order.
+    log.write_text("a\n" + line.format("compaction", CORRUPT, 2) + line.format("flush", FULL, 1) + "more\n" * 1000)
+
+    def told(known: int, count: int) -> list[tuple[str, str]]:
+        return [(work, str(error)) for work, error in faults.background_errors(log, 10**9, known, count)]
+
+    assert told(0, 2) == [("flush", FULL), ("compaction", CORRUPT)]
+    assert told(1, 2) == [("compaction", CORRUPT)]
+    assert told(1, 3) == [("compaction", CORRUPT), (faults.UNTOLD, f"{log} may say how")]
 
 
 @pytest.mark.parametrize(("free", "full"), [(15 * MIB, True), (16 * MIB, False)])
 def test_a_diary_cut_short_by_a_full_disk(tmp_path: Path, free: int, *, full: bool) -> None:
-    work, error = faults.background_error(tmp_path / "LOG", free, 1)
+    ((work, error),) = faults.background_errors(tmp_path / "LOG", free, 0, 1)
     assert work == "background work"
     assert faults.is_full(error) == full
     assert full or str(tmp_path / "LOG") in str(error)

@@ -245,7 +245,7 @@ def test_the_ballast_keeps_what_the_next_open_takes(tmp_path: Path) -> None:
 
 
 def failing_rewrite(kv: RocksKv, monkeypatch: pytest.MonkeyPatch, *reasons: str) -> None:
-    """RocksDB counts failures, and the diary tells of the last of them."""
+    """RocksDB counts failures, and the diary tells of them."""
     line = "Waiting after background {} error: {}, Accumulated background error counts: {}\n"
     with (kv._room._path / "LOG").open("a") as log:
         for number, reason in enumerate(reasons, kv._room._errors + 1):
@@ -254,7 +254,9 @@ def failing_rewrite(kv: RocksKv, monkeypatch: pytest.MonkeyPatch, *reasons: str)
     monkeypatch.setattr(kv._room, "_failures", lambda: count)
 
 
+PUT_OFF = "compaction Compaction too large: "
 SHORT = "compaction IO error: No space left on device: While appending to file: /d/000031.sst"
+FLUSH = SHORT.replace("compaction", "flush")
 
 
 def test_a_rewrite_that_lacked_room_is_tried_later(
@@ -277,7 +279,13 @@ def test_a_rewrite_that_lacked_room_is_tried_later(
 
 @pytest.mark.parametrize(
     "reasons",
-    [[SHORT, SHORT], [SHORT.replace("compaction", "flush")], [SHORT.replace("No space left", "Quota")], ["x y", SHORT]],
+    [
+        [SHORT, SHORT],
+        [FLUSH],
+        [SHORT.replace("No space left", "Quota")],
+        *([FLUSH, each] for each in (SHORT, PUT_OFF)),
+        *([each, FLUSH, each] for each in (SHORT, PUT_OFF)),
+    ],
 )
 def test_other_failures_in_the_background_end_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: list[str]
@@ -289,23 +297,22 @@ def test_other_failures_in_the_background_end_the_store(
     kv.close()
 
 
-PUT_OFF = "compaction Compaction too large: "
-
-
 def test_a_rewrite_that_was_not_begun_for_lack_of_room_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RocksDB counts it behind one that did fail; three nodes on one disk that ran full all ended by it."""
     kv = opened(tmp_path, Disk(GIB))
-    for reason in (SHORT, PUT_OFF, PUT_OFF):
-        failing_rewrite(kv, monkeypatch, reason)
+    for reasons in ([SHORT], [PUT_OFF], [PUT_OFF, PUT_OFF]):
+        failing_rewrite(kv, monkeypatch, *reasons)
         kv.tend()
         assert not kv._room.compacting
     for _ in range(10):
         kv.tend()
     assert kv._room.compacting
-    failing_rewrite(kv, monkeypatch, SHORT.replace("compaction", "flush"), PUT_OFF)
-    with pytest.raises(StorageError, match="compaction failed"):  # What it was that came before is not known.
+    failing_rewrite(kv, monkeypatch, PUT_OFF, SHORT, PUT_OFF)
+    kv.tend()
+    failing_rewrite(kv, monkeypatch, PUT_OFF, SHORT)
+    with pytest.raises(StorageError, match="compaction failed"):
         kv.tend()
     kv.close()
 
@@ -329,12 +336,14 @@ def test_a_failure_may_be_in_the_diary_only_at_the_next_look(tmp_path: Path, mon
     with pytest.raises(StorageError, match=r"flush failed in .*000031.sst"):
         kv.tend()
     kv.close()
-    kv = opened(tmp_path, Disk(GIB))
-    monkeypatch.setattr(kv._room, "_failures", lambda: 1)
-    kv.tend()
-    with pytest.raises(StorageError, match="LOG may say how"):
+    for count, told in enumerate(((), (PUT_OFF,)), 1):  # never in it, or one of two
+        kv = opened(tmp_path, Disk(GIB))
+        failing_rewrite(kv, monkeypatch, *told)
+        monkeypatch.setattr(kv._room, "_failures", lambda count=count: count)
         kv.tend()
-    kv.close()
+        with pytest.raises(StorageError, match="LOG may say how"):
+            kv.tend()
+        kv.close()
 
 
 def test_a_range_whose_rewrite_lacked_room_waits_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """A copy of a data directory is put back while the others have gone on: it acknowledges nothing, and is replaced."""
 
+import contextlib
+import io
+import json
 import shutil
 from pathlib import Path
 
 import httpx
 
+from durable_streams_client import cli as command
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
-from tests.server import Server
+from tests.server import LOOPBACK, Server
 from tests.system.three import readiness, start, three, until
 
 TEXT = {"content-type": "text/plain"}
@@ -16,6 +20,14 @@ def identity(server: Server) -> StoredIdentity:
     found = IdentityFile(server.folder / "data").read()
     assert found is not None
     return found
+
+
+def voting(server: Server) -> int:
+    """How many vote, as it says."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        ended = command.main(["admin", "status", "--target", f"{LOOPBACK}:{server.ports['grpc']}", "-o", "json"])
+    return sum(each["voter"] for each in json.loads(out.getvalue())["members"]) if ended == 0 else 0
 
 
 def test_it_is_found_out_marked_and_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -66,3 +78,45 @@ def test_it_is_found_out_marked_and_replaced_and_nothing_is_lost(tmp_path: Path)
         assert not (old.folder / "data" / "needs-repair").exists()
         for each in servers.values():
             assert each.stop() == 0
+
+
+def test_an_image_from_before_there_were_others_is_found_out_too(tmp_path: Path) -> None:
+    """It knows nobody, and would lead alone again: it is marked nevertheless, and says what it needs."""
+    first = Server(tmp_path / "n1", ["--node", "n1"])
+    join = ["--join", f"{LOOPBACK}:{first.ports['peer']}"]
+    others = [Server(tmp_path / name, ["--node", name, *join]) for name in ("n2", "n3")]
+    try:
+        start(first)
+        httpx.put(first.stream("s"), headers=TEXT, content="1;").raise_for_status()
+        assert first.stop() == 0
+        shutil.copytree(first.folder / "data", first.folder / "copy")
+        assert identity(first).others == ()
+        start(first)
+        start(*others)
+        until(lambda: voting(first) == 3, "they do not vote")
+        httpx.post(first.stream("s"), headers=TEXT, content="2;").raise_for_status()
+        first.kill()
+        until(lambda: any("leader: leader" in readiness(each) for each in others), "nobody leads")
+        shutil.rmtree(first.folder / "data")
+        (first.folder / "copy").rename(first.folder / "data")
+        # It does not come to note whom it meets; else that is a matter of moments.
+        (first.folder / "data" / "identity.tmp").mkdir()
+        process = first.launch()
+        assert process.wait() == 1
+        assert "is an older image of itself" in process.errors
+        assert "is an older image of itself" in (first.folder / "data" / "needs-repair").read_text()
+        assert identity(first).others == ()
+        (first.folder / "data" / "identity.tmp").rmdir()
+        process = first.launch()
+        assert process.wait() == 1
+        assert "Next step: start this node with --join" in process.errors
+        assert not any(line.startswith("ready ") for line in process.said), "it served nobody"
+        first.arguments += ["--join", f"{LOOPBACK}:{others[0].ports['peer']}"]
+        start(first)
+        assert httpx.get(first.stream("s")).text == "1;2;"
+        for each in (first, *others):
+            assert each.stop() == 0
+    finally:
+        for each in (first, *others):
+            if each.process is not None and each.process.running:
+                each.kill()

@@ -251,6 +251,8 @@ def go_on(kv: KvView, group: GroupId, held: Held, member: Member, drawn: int) ->
         elif entry.kind is EntryKind.MEMBERSHIP:
             batch.put(Family.LOG, keys.entry(group, entry.index), codecs.encode_entry(_emptied(group, entry)))
     batch.delete_range(Family.LOG, keys.entry(group, 0), keys.entry(group, applied.index + 1))
+    gate = _gate(group, applied, next(_entries(kv, group, Index(applied.index)), None))
+    batch.put(Family.LOG, keys.entry(group, gate.index), codecs.encode_entry(gate))
     applied = AppliedState(applied.index, applied.term, applied.cluster_ms, after_loss(applied.group, drawn))
     former = held.membership
     gone = (*former.removed, *(each.incarnation for each in former.members if each.incarnation))
@@ -264,5 +266,19 @@ def go_on(kv: KvView, group: GroupId, held: Held, member: Member, drawn: int) ->
 
 def _emptied(group: GroupId, entry: Entry) -> Entry:
     """An entry that does nothing, in the place of one with a membership of the old cluster."""
-    bare = Entry(entry.term, entry.index, EntryKind.NOOP, FEATURE_LEVEL, entry.cluster_ms, entry.wall_ms, b"")
-    return replace(bare, crc=entry_crc(group, bare))
+    return _sealed(group, replace(entry, kind=EntryKind.NOOP, feature_level=FEATURE_LEVEL, data=b""))
+
+
+def _gate(group: GroupId, applied: AppliedState, behind: Entry | None) -> Entry:
+    """The first entry behind the cut (``behind``: the one there is), which a build without the floor does not apply.
+
+    It would read the state, and store it without the floor again.
+    """
+    if behind is None:
+        at = Term(applied.term), Index(applied.index + 1)
+        behind = Entry(*at, EntryKind.NOOP, FEATURE_LEVEL, applied.cluster_ms, 0, b"")
+    return _sealed(group, replace(behind, feature_level=FEATURE_LEVEL))
+
+
+def _sealed(group: GroupId, entry: Entry) -> Entry:
+    return replace(entry, crc=entry_crc(group, entry))

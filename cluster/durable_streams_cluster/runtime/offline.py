@@ -1,8 +1,9 @@
 """Data directories of nodes that do not run: looked at, and one of them made a cluster of its own."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from durable_streams_cluster.errors import ConfigError, CorruptData, DataDirLocked, StorageError
 from durable_streams_cluster.limits import DiskPlan, Limits
@@ -19,6 +20,11 @@ from durable_streams_cluster.storage.rocks_look import RocksLook
 from durable_streams_cluster.storage.space import measure
 from durable_streams_cluster.streams.eras import LOST_GENERATIONS
 
+_TELL: Final = (
+    "Next step: run this as the user of the node, on a disk that is mounted writable and works, with the newest build "
+    "that ran there; only if it can never be read again, leave it out: what only it has is lost then"
+)
+
 
 class Recovered(NamedTuple):
     """What a directory has become."""
@@ -27,47 +33,68 @@ class Recovered(NamedTuple):
     """As it was."""
     identity: StoredIdentity
     """As it is."""
+    late: str = ""
+    """Why the file ``identity`` does not say so yet; empty: it does."""
 
 
 def look(path: Path) -> Found:
-    """Read a directory through, and tell what it holds or what is wrong with it; nothing is changed.
+    """Read a directory through, and tell what it holds or what is wrong with it; see ``RocksLook`` for what is written.
+
+    Only what is known to be damaged is told so: a store that cannot be read, or not by this build, may be sound, and
+    with it there may be a majority that has lost nothing.
 
     Raises:
         ConfigError: it is no data directory.
         DataDirLocked: a process uses it.
+        StorageError: whether it is sound cannot be told.
 
     """
-    if not (path / "identity").exists() and not (path / "db").exists():
-        raise ConfigError(f"{path} is no data directory. Next step: name the --data-dir of a node that does not run")
-    found = Found(str(path))
     try:
-        if not (path / "db").exists():
-            stored = IdentityFile(path).read()
-            assert stored is not None
-            return _told(found, stored, damage=f"{path / 'db'}, its store, is missing")
-        kv = RocksLook.open(path)
+        if not _is_there(path / "identity") and not _is_there(path / "db"):
+            raise ConfigError(
+                f"{path} is no data directory. Next step: name the --data-dir of a node that does not run"
+            )
+        return _look(path)
     except DataDirLocked:
         raise
-    except StorageError as error:
-        return _told(found, _identity_anyway(path), damage=str(error))
-    stored = None
+    except (StorageError, OSError) as error:
+        # What a node is to do about it comes behind.
+        met = str(error).partition(" Next step: ")[0]
+        raise StorageError(f"whether {path} is sound cannot be told: {met.removesuffix('.')}. {_TELL}") from error
+
+
+def _look(path: Path) -> Found:
+    found, stored = Found(str(path)), None
     try:
-        stored = _identity(path, kv)
-        repair.check(path)
-        held = quorum_loss.read_log(kv, ONLY_GROUP, stored.first_membership) if stored.begun else None
-        quorum_loss.read_data(kv)
-    except StorageError as error:
+        if not _is_there(path / "db"):
+            stored = IdentityFile(path).read()
+            lost = stored is None or stored.begun
+            return _told(found, stored, damage=f"{path / 'db'}, its store, is missing" if lost else "")
+        _is_there(path / "db" / "CURRENT")
+        with contextlib.closing(RocksLook.open(path)) as kv:
+            stored = _identity(path, kv)
+            repair.check(path)
+            held = quorum_loss.read_log(kv, ONLY_GROUP, stored.first_membership) if stored.begun else None
+            quorum_loss.read_data(kv)
+            return _told(found, stored, held)
+    except CorruptData as error:
         return _told(found, stored or _identity_anyway(path), damage=str(error))
-    finally:
-        kv.close()
-    return _told(found, stored, held)
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError when that cannot be told: ``Path.exists`` of Python 3.14 takes it for missing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def recover(found: Found, draw: Callable[[int], int]) -> Recovered:
     """Make a cluster of one of a directory that was looked at; ``draw`` gives a random number below its argument.
 
     Whenever it is ended, the directory is what it was, or it is recovered: all is in one batch. The file ``identity``
-    follows, if not here then with the next start.
+    follows, if not here then with the next start; so a disk that has no room for it fails nothing.
 
     Raises:
         DataDirLocked: a process uses it.
@@ -86,10 +113,18 @@ def recover(found: Found, draw: Callable[[int], int]) -> Recovered:
         made, batch = _become(kv, stored, held, draw)
         kv.write(batch)
         kv.sync()
-        IdentityFile(path).write(made)
+        late = _follow(path, made)
     finally:
         kv.close()
-    return Recovered(found, made)
+    return Recovered(found, made, late)
+
+
+def _follow(path: Path, made: StoredIdentity) -> str:
+    try:
+        IdentityFile(path).write(made)
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 def _become(

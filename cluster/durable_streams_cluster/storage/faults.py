@@ -74,20 +74,22 @@ def while_running(call: str, place: Path, error: BaseException, file: Path | Non
     return StorageError(f"{call} failed in {place}: {reason}. {FULL if is_full(error) else FAILING}")
 
 
-def background_error(log: Path, free: int, count: int) -> tuple[str, Exception]:
-    """What RocksDB's own threads did when they failed last, and how it ended; it counts that, and tells its diary only.
+def background_errors(log: Path, free: int, known: int, count: int) -> list[tuple[str, Exception]]:
+    """What RocksDB's own threads did when they failed, and how it ended; it counts that, and tells its diary only.
 
-    ``count`` is how often they failed.
-    When the disk is full the diary (``log``) may lack it: then ``free``, the room in bytes, has to tell.
+    Args:
+        log: The diary. When the disk is full it may lack some of them.
+        free: The room in bytes, which has to tell then.
+        known: How many failures are not asked for, the first ones.
+        count: How often they failed in all.
+
     """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
-            found = _BACKGROUND.findall(file.read().decode("utf-8", "replace"))
+            lines = _BACKGROUND.findall(file.read().decode("utf-8", "replace"))
     except OSError:
-        found = []
-    if found and int(found[-1][2]) == count:
-        work, reason, _ = found[-1]
-        return work, Exception(reason)
+        lines = []
+    found = {int(number): (work, Exception(reason)) for work, reason, number in lines}
     reason = f"No space left on device ({free} bytes are free)" if free < _SCARCE else f"{log} may say how"
-    return UNTOLD, Exception(reason)
+    return [found.get(number) or (UNTOLD, Exception(reason)) for number in range(known + 1, count + 1)]

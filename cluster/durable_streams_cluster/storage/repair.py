@@ -25,6 +25,11 @@ def mark(directory: Path, reason: str) -> None:
         raise StorageError(f"{directory / _MARK} cannot be written: {error}") from error
 
 
+def is_marked(directory: Path) -> bool:
+    """Whether it was noted that the store cannot be trusted."""
+    return (directory / _MARK).exists()
+
+
 def check(directory: Path) -> None:
     """Raise CorruptData when the store cannot be trusted; StorageError when that cannot be told."""
     try:
@@ -41,8 +46,9 @@ def check_room(directory: Path) -> None:
     found = sorted(each.name for each in directory.glob("damaged-*"))
     if len(found) >= _MOST:
         raise StorageError(
-            f"{directory} was damaged again, and holds {' and '.join(found)} of earlier times. Nothing was changed. "
-            "Next step: see what the system says about the disk (dmesg); then remove these folders, and start it again"
+            f"{directory} was damaged again, and holds {' and '.join(found)} of earlier times. Its store is "
+            "not used, and stays where it is. Next step: see what the system says about the disk (dmesg); then remove "
+            "these folders, and start it again"
         )
 
 

@@ -1,4 +1,9 @@
-"""The store of a node that does not run, looked at: everything can be read, nothing is written."""
+"""The store of a node that does not run, looked at: everything can be read, and nothing that was synced is changed.
+
+The directory has to be writable nevertheless. The file ``lock`` is held, ``rocksdict-config.json`` is written as it
+was, what may be damaged is tried in a folder ``inspect`` that goes again, and bytes that were never synced are cut
+where a start would cut them.
+"""
 
 import contextlib
 from pathlib import Path

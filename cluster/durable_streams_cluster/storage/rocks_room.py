@@ -146,7 +146,8 @@ class Room:
         Rewriting files that only lacked room is none: all is as it was before, and RocksDB goes on. But a second such
         failure before it found room again makes it write its memtables out by itself then, and so switch its WAL. So
         nothing is rewritten for a while after the first, and the second is a failure. What was to be rewritten when the
-        first one failed is put off by RocksDB itself (``faults.is_put_off``): that is counted, too, and is none.
+        first one failed is put off by RocksDB itself (``faults.is_put_off``): that is counted, too, once a family, and
+        is none. Several may come between two looks: the diary tells them apart.
 
         Raises:
             OSError: as the system says.
@@ -155,19 +156,22 @@ class Room:
         failures = self._failures()
         if failures == self._errors:
             return None
-        found = faults.background_error(self._path / "LOG", measure(self._path).free, failures)
-        if found[0] == faults.UNTOLD and not self._untold:
+        found = faults.background_errors(self._path / "LOG", measure(self._path).free, self._errors, failures)
+        if not self._untold and any(work == faults.UNTOLD for work, _ in found):
             self._untold = True
             return None
-        if faults.is_put_off(found[1]) and failures == self._errors + 1:
-            self._errors, self._untold, self._rest = failures, False, _REST
-            return None
-        first, self._errors, self._untold = failures == self._errors + 1 and not self._rest, failures, False
-        if self._share is None or not first or found[0] != "compaction" or not faults.is_short(found[1]):
-            return found
-        _log.warning("rewriting files lacked room, and is tried again later: %s", found[1])
+        self._errors, self._untold = failures, False
+        failed = [each for each in found if not faults.is_put_off(each[1])]
+        first = next((each for each in failed if self._is_shortage(*each)), None) if not self._rest else None
+        if rest := [each for each in failed if each is not first]:
+            return rest[-1]
+        if first is not None:
+            _log.warning("rewriting files lacked room, and is tried again later: %s", first[1])
         self._rest = _REST
         return None
+
+    def _is_shortage(self, work: str, error: Exception) -> bool:
+        return self._share is not None and work == "compaction" and faults.is_short(error)
 
     def _failures(self) -> int:
         return self._all[-1].property_int_value("rocksdb.background-errors") or 0
