@@ -74,6 +74,9 @@ class Serving:
     async def start(self) -> None:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
         await self.driver.start()
+        # Before anything is served, which may take for ever: requests are given up, and a disk that gets room is seen.
+        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
+        self._jobs.add_done_callback(self._jobs_ended)
         await self.http.start()
         try:
             async with asyncio.timeout(UNSERVED_S):
@@ -81,8 +84,6 @@ class Serving:
         except TimeoutError:
             log.warning("nothing is served yet: %s", self._has_leader()[1])
             await self.driver.is_served()
-        self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
-        self._jobs.add_done_callback(self._jobs_ended)
 
     async def drain(self) -> None:
         """Let another node lead; live reads end with a control event; what is in flight is finished."""
