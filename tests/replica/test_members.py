@@ -5,7 +5,7 @@ import pytest
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import AddLearner, Member, Membership, Objection, Promote, Readdress, Remove
 from durable_streams_cluster.replica import compaction
-from durable_streams_cluster.replica.members import LAG_TICKS, STEADY_TICKS, Join
+from durable_streams_cluster.replica.members import HEARD_TICKS, LAG_TICKS, STEADY_TICKS, Join
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled
 from tests.replica.node import append, create
 from tests.replica.trio import Trio
@@ -52,6 +52,35 @@ def test_who_falls_behind_does_not_rise() -> None:
     trio.cut = set()
     trio.tick(STEADY_TICKS + LAG_TICKS)
     assert trio.leader.replica.group.core.membership.learners == ()
+
+
+def test_pauses_of_a_learner_neither_help_nor_harm_it() -> None:
+    """As when it or the leader writes memtables out: under load that comes again and again."""
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.change(Join(Member(N4, 4, rises=True)))
+    for _ in range(3):
+        trio.tick(2 * HEARD_TICKS)
+        trio.cut = {"n4"}
+        trio.tick(2 * HEARD_TICKS)  # It counts as heard for the first half.
+        trio.cut = set()
+    assert STEADY_TICKS > 3 * 3 * HEARD_TICKS
+    assert trio.leader.replica.group.core.membership.learners == (N4,)
+    trio.tick(3 * HEARD_TICKS)
+    assert trio.leader.replica.group.core.membership.learners == ()
+
+
+def test_one_that_went_since_it_caught_up_is_not_promoted() -> None:
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.change(AddLearner(Member(N4, 4)))
+    trio.tick(STEADY_TICKS + LAG_TICKS)
+    trio.cut = {"n4"}
+    trio.tick(HEARD_TICKS + 2)
+    assert trio.change(Promote(N4)) is Objection.BEHIND
+    trio.cut = set()
+    trio.tick(HEARD_TICKS)
+    assert isinstance(trio.change(Promote(N4)), Membership)
 
 
 def test_a_learner_that_does_not_rise_is_promoted_when_somebody_says_so() -> None:
