@@ -149,7 +149,7 @@ class Group:
     @property
     def by_itself(self) -> bool:
         """Whether there is no other member: nothing is told to anybody."""
-        return self.core.membership.nodes == (self.place.node,)
+        return self.alone and len(self.core.membership.nodes) == 1
 
     @property
     def pending(self) -> int:
@@ -358,6 +358,8 @@ class Group:
         effects.unknown += [own.token for own in self._own.settled(self._applier.sessions)]
         effects.all_moved = True
         effects.events.append(SnapshotInstalled(arrived.sender, arrived.last))
+        if arrived.membership is not None:
+            effects.events.append(MembershipApplied(arrived.membership))
         self._parked.append((ready.number, [answer]))
 
     def _tell(self, effects: Effects, to: NodeId, message: PeerMessage) -> None:
