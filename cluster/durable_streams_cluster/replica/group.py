@@ -185,6 +185,8 @@ class Group:
         self._following.tick()
         for node in self._sender.tick():
             self.core.snapshot_sent(node)
+        if self._arrived is None:  # What is whole waits for a turn, however long.
+            self._receiver.tick()
         self.core.tick()
         self.members.tick()
 
