@@ -1,28 +1,36 @@
 """What a node serves once it is of a cluster, before and without a leader."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from unittest.mock import AsyncMock
 
 import httpx
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Config
 from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Member
+from durable_streams_cluster.raft import Member, Room
 from durable_streams_cluster.raft.messages import Heartbeat
 from durable_streams_cluster.replica.exchange import Addressed, Forward
 from durable_streams_cluster.replica.replica import ONLY_GROUP
+from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime import wire
 from durable_streams_cluster.runtime.outbox import Kind
 from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.storage.identity import StoredIdentity
+from durable_streams_cluster.storage.kv import Space
 from durable_streams_cluster.storage.memory import MemoryKv
+from tests.runtime.followers import NEXT, OTHER, Followers
+from tests.runtime.world import SimulatedClock, SimulatedDisk, StallingKv, simulate
 
 N1 = NodeId("n1")
 N2 = NodeId("n2")
 TEXT = {"content-type": "text/plain"}
-THREE = (Member(N1, 1), Member(N2, 2), Member(NodeId("n3"), 3))
+STORED = StoredIdentity(N1, 1, "c-1", (Member(N1, 1), Member(N2, 2), Member(NodeId("n3"), 3)), begun=True)
 
 
 class Played:
@@ -41,8 +49,7 @@ def one_of_three(**limits: float) -> Serving:
     """The others are not there."""
     config = Config.load({"http": "127.0.0.1:0"}, {}, None)
     config = replace(config, limits=replace(config.limits, **limits))
-    stored = StoredIdentity(N1, 1, "c-1", THREE, begun=True)
-    return Serving(config, MemoryKv(), stored, SystemClock(), Metrics(), lambda _: None)
+    return Serving(config, MemoryKv(), STORED, SystemClock(), Metrics(), lambda _: None)
 
 
 async def listening(serving: Serving) -> tuple[asyncio.Task[None], str]:
@@ -104,3 +111,42 @@ def test_one_that_was_removed_ends_before_what_it_gave_to_a_leader_is_known() ->
         assert driver.close()
 
     asyncio.run(main())
+
+
+@asynccontextmanager
+async def simulated(kv: StallingKv) -> AsyncIterator[Serving]:
+    """One of three, and the others are away."""
+    config = Config.load({}, {}, None)
+    kept, driver_module.Disk = driver_module.Disk, SimulatedDisk  # type: ignore[misc, assignment]
+    try:
+        serving = Serving(config, kv, STORED, SimulatedClock(), Metrics(), lambda _: None)  # type: ignore[arg-type]
+    finally:
+        driver_module.Disk = kept  # type: ignore[misc]
+    serving.driver.transport = away = Followers()
+    away.gone = {NEXT, OTHER}
+    serving.http = AsyncMock()  # It looks its address up in a thread, and time jumps meanwhile.
+    start = asyncio.ensure_future(serving.start())
+    try:
+        await asyncio.sleep(0.1)
+        assert not start.done()
+        yield serving
+    finally:
+        start.cancel()
+        await serving.drain()
+        serving.driver.close()
+
+
+def test_a_disk_that_was_full_at_the_start_is_looked_at_again() -> None:
+    """Who takes no entries is not served: were that waited for, it would take none for ever."""
+
+    async def main() -> None:
+        kv = StallingKv()
+        kv.space = Space(10 * MIB, 1000 * MIB, 100 * MIB, 0, 1000 * MIB)
+        async with simulated(kv) as serving:
+            await asyncio.sleep(2)
+            assert serving.driver.replica.group.core.room is Room.NONE
+            kv.space = Space(500 * MIB, 1000 * MIB, 100 * MIB, 0, 1000 * MIB)
+            await asyncio.sleep(2)
+            assert serving.driver.replica.group.core.room is Room.PLENTY
+
+    simulate(main)

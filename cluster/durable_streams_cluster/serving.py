@@ -75,10 +75,10 @@ class Serving:
     async def start(self) -> None:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
         await self.driver.start()
-        await self.http.start()
-        # Whoever asks before there is a leader is not left without an answer either.
+        # Before anything is served, which may take for ever: requests are given up, and a disk that gets room is seen.
         self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
         self._jobs.add_done_callback(self._jobs_ended)
+        await self.http.start()
         try:
             async with asyncio.timeout(UNSERVED_S):
                 await self.driver.is_served()

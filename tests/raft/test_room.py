@@ -5,7 +5,16 @@ from random import Random
 import pytest
 
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.raft import AppendEntries, Room, Settings
+from durable_streams_cluster.raft import (
+    SCANT_BYTES,
+    AppendEntries,
+    EntryId,
+    EntryKind,
+    Message,
+    Remove,
+    Room,
+    Settings,
+)
 from tests.raft.cluster import Cluster
 
 N1, N2, N3, N4, N5 = (NodeId(f"n{number}") for number in range(1, 6))
@@ -56,6 +65,62 @@ def test_a_leader_that_knows_sends_it_nothing() -> None:
         time(world, 2 * SETTINGS.heartbeat_ticks)
     assert len(sent_entries(world, N3)) == sent
     assert world.nodes[N1].core.status().followers[N3].room is Room.NONE
+
+
+def test_a_leader_is_elected_and_serves_where_no_disk_has_room() -> None:
+    """Its first entry, and who belongs, are no more than the votes that are written anyway."""
+    world = led()
+    for name in (N1, N2, N3):
+        world.nodes[name].core.know_room(Room.NONE)
+    time(world, 2 * SETTINGS.heartbeat_ticks)
+    world.transfer(N1, N2)
+    time(world, 2 * SETTINGS.heartbeat_ticks)
+    assert world.leaders == [N2]
+    world.read(N2, "read")
+    time(world, 2 * SETTINGS.heartbeat_ticks)
+    assert world.checker.answered == 1
+    made = world.change(N2, Remove(N3))
+    assert isinstance(made, EntryId)
+    time(world, 2 * SETTINGS.heartbeat_ticks)
+    assert world.checker.top == made.index
+    assert world.nodes[N1].core.log.committed == made.index
+
+
+def test_what_was_refused_with_it_does_not_keep_an_entry_that_does_not_grow() -> None:
+    """They came in one message, or one behind the other: what went into the window is missed at once."""
+    world = led()
+    for name in (N2, N3):
+        world.nodes[name].core.know_room(Room.NONE)
+    for kind in (EntryKind.NOOP, EntryKind.COMMANDS, EntryKind.NOOP):
+        world.propose(N1, b"", kind)
+    noop = world.nodes[N1].core.log.last - 2
+    time(world, 3 * SETTINGS.heartbeat_ticks)
+    assert world.checker.top == noop
+    world.nodes[N2].core.know_room(Room.LOW)
+    time(world, 3 * SETTINGS.heartbeat_ticks)
+    assert world.checker.top == noop + 2
+
+
+def test_commands_are_sent_to_it_where_a_majority_has_no_room_and_only_little() -> None:
+    world = led()
+    for name in (N2, N3):
+        world.nodes[name].core.know_room(Room.NONE)
+    time(world, 2 * SETTINGS.heartbeat_ticks)
+    made = [world.propose(N1, body) for body in (b"little", b"little", bytes(SCANT_BYTES + 1), b"behind")]
+    asked: list[list[int]] = []
+    step = world.nodes[N2].core.step
+
+    def watch(sender: NodeId, message: Message) -> None:
+        if isinstance(message, AppendEntries):
+            asked.append([each.index for each in message.entries])
+            world.nodes[N2].core.know_room(Room.LOW)  # as the caller says, which looks at each
+        step(sender, message)
+        world.nodes[N2].core.know_room(Room.NONE)
+
+    world.nodes[N2].core.step = watch  # type: ignore[method-assign]
+    time(world, 4 * SETTINGS.heartbeat_ticks)
+    assert asked == [[made[0].index, made[1].index]]
+    assert world.checker.top == made[1].index
 
 
 def test_it_keeps_its_leader_and_what_it_has_can_be_read() -> None:

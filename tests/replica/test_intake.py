@@ -3,12 +3,14 @@
 import pytest
 
 from durable_streams_cluster.ids import Index, NodeId, Term
-from durable_streams_cluster.raft import NOTHING, AppendEntries, Entry, EntryId, EntryKind, Room
+from durable_streams_cluster.raft import NOTHING, SCANT_BYTES, AppendEntries, Entry, EntryId, EntryKind, Room
 from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.exchange import PeerMessage, SnapshotChunk
 from durable_streams_cluster.replica.intake import Intake
 from durable_streams_cluster.replica.snapshots import GIVE_UP_TICKS, SnapshotInstalled, SnapshotSent
+from durable_streams_cluster.streams.commands import Delete
+from durable_streams_cluster.streams.outcomes import Deleted
 from tests.replica.node import append, create
 from tests.replica.trio import NAMES, Trio
 
@@ -26,29 +28,79 @@ def chunk(size: int) -> SnapshotChunk:
 def intake(free: int) -> Intake:
     made = Intake()
     made.room = lambda coming: Room.NONE if coming > free else Room.LOW
+    made.spares = lambda _: False
     return made
+
+
+class Core:
+    """Notes with what room it was given each message."""
+
+    def __init__(self) -> None:
+        self.term = T1
+        self.room = Room.PLENTY
+        self.given: list[Room] = []
+
+    def know_room(self, room: Room) -> None:
+        self.room = room
+
+    def step(self, sender: NodeId, message: AppendEntries) -> None:
+        self.given.append(self.room)
+
+
+def give(made: Intake, size: int, term: Term = T1, core: Core | None = None) -> Room:
+    core = core or Core()
+    made.entries(core, NodeId("n2"), message(size, term))  # type: ignore[arg-type]
+    (room,) = core.given
+    return room
 
 
 def test_all_that_comes_in_one_turn_counts() -> None:
     made = intake(100)
     assert made.begin(T1) is Room.LOW
-    assert made.entries(message(60)) is Room.LOW
-    assert made.entries(message(60)) is Room.NONE
+    assert give(made, 60) is Room.LOW
+    assert give(made, 60) is Room.NONE
     assert made.begin(T1) is Room.LOW, "what came is written, and in what is free now"
     assert made.takes(chunk(60))
     assert not made.takes(chunk(60))
+    assert made.takes(chunk(40)), "what was not taken takes no room"
 
 
 def test_what_was_refused_is_not_asked_for_before_it_finds_room() -> None:
     made = intake(100)
-    assert made.entries(message(200)) is Room.NONE
+    assert give(made, 200) is Room.NONE
     assert made.begin(T1) is Room.NONE, "or it would come again at once, and in vain"
     assert made.begin(T2) is Room.LOW, "another leader may not have it"
     made.room = lambda coming: Room.NONE if coming > 300 else Room.LOW
     assert made.begin(T1) is Room.LOW
-    assert made.entries(message(200)) is Room.LOW
+    assert give(made, 200) is Room.LOW
     made.room = lambda coming: Room.NONE if coming > 100 else Room.LOW
     assert made.begin(T1) is Room.LOW, "it was taken"
+
+
+def test_the_largest_that_was_refused_is_remembered() -> None:
+    made = intake(100)
+    assert give(made, 200) is Room.NONE
+    assert give(made, 10) is Room.NONE, "it lacks the one before"
+    made.room = lambda coming: Room.NONE if coming > 150 else Room.LOW
+    assert made.begin(T1) is Room.NONE
+
+
+def test_a_former_leader_says_nothing_of_what_comes() -> None:
+    made, core = intake(100), Core()
+    core.term = T2
+    assert give(made, 200, T2) is Room.NONE
+    assert give(made, 10, T1, core) is Room.PLENTY, "as before"
+    assert made.begin(T2) is Room.NONE
+
+
+def test_a_full_disk_takes_a_little_that_is_sent_nevertheless_and_says_that_it_is_full() -> None:
+    made, core = intake(-1), Core()
+    made.spares = lambda coming: coming <= SCANT_BYTES + 100
+    assert give(made, SCANT_BYTES, core=core) is Room.LOW
+    assert core.room is Room.NONE
+    assert give(made, 101) is Room.NONE, "with what came before"
+    made.begin(T1)
+    assert give(made, SCANT_BYTES + 1) is Room.NONE
 
 
 def full(trio: Trio, name: str, room: Room = Room.NONE) -> None:
@@ -156,3 +208,39 @@ def test_who_has_room_is_handed_over_to_first() -> None:
     trio.tick(5)
     assert group.successor(Room.PLENTY) is None
     assert group.successor() in (one, other), "who ends hands over nevertheless"
+
+
+def test_who_is_behind_is_not_handed_over_to_before_one_that_has_all_and_enough_room() -> None:
+    trio = Trio().boot()
+    group = trio.leader.replica.group
+    one, other = (name for name in NAMES if trio.nodes[name] is not trio.leader)
+    full(trio, one, Room.ENOUGH)
+    trio.tick(5)
+    trio.passes = lambda _, to, sent: to != other or not isinstance(sent, AppendEntries)
+    trio.done(create("s"))
+    trio.tick(5)
+    assert group.successor() == NodeId(one)
+    assert group.successor(Room.PLENTY) == NodeId(other), "it makes way for room"
+    full(trio, one, Room.LOW)
+    trio.tick(5)
+    assert group.successor() == NodeId(other)
+
+
+def test_where_no_disk_has_room_streams_are_deleted_and_another_leads() -> None:
+    trio = Trio().boot()
+    trio.done(create("s"))
+    trio.tick(5)
+    for name in NAMES:
+        full(trio, name)
+    trio.tick(5)
+    token = object()
+    trio.leader.propose(Delete("s"), token)
+    trio.tick(10)
+    assert isinstance(trio.leader.answers[token], Deleted)
+    former, group = trio.leader, trio.leader.replica.group
+    heir = group.successor()
+    assert heir is not None
+    assert group.transfer_to(heir)
+    trio.tick(10)
+    assert trio.leader is trio.nodes[heir] is not former
+    assert trio.leader.content("s") is None

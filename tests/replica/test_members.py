@@ -5,8 +5,11 @@ import pytest
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.raft import AddLearner, Member, Membership, Objection, Promote, Readdress, Remove
 from durable_streams_cluster.replica import compaction
-from durable_streams_cluster.replica.members import LAG_TICKS, STEADY_TICKS, Join
+from durable_streams_cluster.replica.cluster_time import Now
+from durable_streams_cluster.replica.group import Group, Place
+from durable_streams_cluster.replica.members import HEARD_TICKS, LAG_TICKS, STEADY_TICKS, Join, MembershipApplied
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled
+from durable_streams_cluster.storage.memory import MemoryKv
 from tests.replica.node import append, create
 from tests.replica.trio import Trio
 
@@ -52,6 +55,35 @@ def test_who_falls_behind_does_not_rise() -> None:
     trio.cut = set()
     trio.tick(STEADY_TICKS + LAG_TICKS)
     assert trio.leader.replica.group.core.membership.learners == ()
+
+
+def test_pauses_of_a_learner_neither_help_nor_harm_it() -> None:
+    """As when it or the leader writes memtables out: under load that comes again and again."""
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.change(Join(Member(N4, 4, rises=True)))
+    for _ in range(3):
+        trio.tick(2 * HEARD_TICKS)
+        trio.cut = {"n4"}
+        trio.tick(2 * HEARD_TICKS)  # It counts as heard for the first half.
+        trio.cut = set()
+    assert STEADY_TICKS > 3 * 3 * HEARD_TICKS
+    assert trio.leader.replica.group.core.membership.learners == (N4,)
+    trio.tick(3 * HEARD_TICKS)
+    assert trio.leader.replica.group.core.membership.learners == ()
+
+
+def test_one_that_went_since_it_caught_up_is_not_promoted() -> None:
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.change(AddLearner(Member(N4, 4)))
+    trio.tick(STEADY_TICKS + LAG_TICKS)
+    trio.cut = {"n4"}
+    trio.tick(HEARD_TICKS + 2)
+    assert trio.change(Promote(N4)) is Objection.BEHIND
+    trio.cut = set()
+    trio.tick(HEARD_TICKS)
+    assert isinstance(trio.change(Promote(N4)), Membership)
 
 
 def test_a_learner_that_does_not_rise_is_promoted_when_somebody_says_so() -> None:
@@ -168,12 +200,14 @@ def test_a_membership_comes_with_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> 
     trio.cut = {"n3"}
     trio.tick(70)
     made = trio.change(Readdress(N1, "host:1"))
+    assert isinstance(made, Membership)
     for number in range(50):
         trio.done(append("a", b"%d" % number * 40))
     trio.cut = set()
     trio.tick(20)
     assert "n3" in trio.saw(SnapshotInstalled)
     assert trio.nodes["n3"].replica.group.core.membership == made
+    assert ("n3", MembershipApplied(made)) in trio.happened, "it is committed, whichever way it came"
     trio.restart("n3")
     assert trio.nodes["n3"].replica.group.core.membership == made
 
@@ -190,3 +224,11 @@ def test_who_joins_after_the_log_was_compacted_gets_a_snapshot(monkeypatch: pyte
     assert "n4" in trio.saw(SnapshotInstalled)
     assert trio.nodes["n4"].replica.group.core.membership.voters == (N1, N2, N3, N4)
     assert trio.nodes["n4"].content("a") == trio.nodes["n1"].content("a")
+
+
+@pytest.mark.parametrize(("directory", "itself"), [(7, True), (8, False)])
+def test_another_directory_under_the_name_of_the_only_member_is_not_by_itself(directory: int, *, itself: bool) -> None:
+    """It comes to that membership on its way through the log: others are, and it needs its ticks to hear them."""
+    place = Place(N1, Membership((Member(N1, 7),)), 1, directory=directory)
+    group = Group(1, place, MemoryKv(), Now(0, 0), random=lambda _: 0)
+    assert (group.by_itself, group.alone) == (itself, itself)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from durable_streams_cluster.raft import Room
 from durable_streams_cluster.replica import compaction, snapshots
 from durable_streams_cluster.replica.exchange import ChunkTaken, PeerMessage, SnapshotChunk
 from durable_streams_cluster.replica.following import GIVE_AGAIN_TICKS
@@ -162,6 +163,53 @@ def test_an_attempt_that_fails_begins_anew_and_leaves_nothing() -> None:
     trio.cut.clear()
     trio.tick(3 * GIVE_UP_TICKS)
     assert lost == 2
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_what_came_of_an_attempt_before_the_disk_was_full_gives_its_room_back() -> None:
+    trio = lagging(600)
+    intake = trio.nodes["n3"].replica.group.intake
+    came = set[int]()
+
+    def fills(_: str, to: str, message: PeerMessage) -> bool:
+        if isinstance(message, SnapshotChunk):
+            came.add(message.number)
+            if message.number > 1:
+                intake.room = lambda _: Room.NONE
+        return True
+
+    trio.passes = fills
+    trio.cut.clear()
+    trio.tick(20)
+    assert {0, 1, 2} <= came
+    with pytest.raises(AssertionError, match="left of another epoch"):
+        everything(trio.nodes["n3"])
+    trio.tick(GIVE_UP_TICKS + 20)
+    everything(trio.nodes["n3"])
+    assert not trio.saw(SnapshotInstalled)
+    trio.passes, intake.room = lambda *_: True, lambda _: Room.PLENTY
+    trio.tick(GIVE_UP_TICKS)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
+def test_one_that_is_whole_waits_for_a_turn_however_long() -> None:
+    """While memtables are written out, say."""
+    trio = lagging(600)
+    node = trio.nodes["n3"]
+    trio.cut.clear()
+    for _ in range(1000):
+        if node.replica.group._arrived is not None:
+            break
+        for each in trio.nodes.values():
+            each.replica.tick()
+        trio.round()
+    assert node.replica.group._arrived is not None
+    for _ in range(GIVE_UP_TICKS):
+        node.replica.tick()
+    assert not node.replica.group._receiver.has_more, "nothing of it is swept"
+    trio.settle()
     assert trio.saw(SnapshotInstalled) == ["n3"]
     agree(trio)
 

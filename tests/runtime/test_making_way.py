@@ -10,6 +10,7 @@ from durable_streams_cluster.errors import StorageFull
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.raft import (
+    SCANT_BYTES,
     AppendEntries,
     Entry,
     EntryKind,
@@ -186,5 +187,5 @@ def test_a_follower_that_takes_nothing_says_so_once_and_tells_its_leader(caplog:
 
 
 def entry(term: Term, index: Index) -> Entry:
-    bare = Entry(term, index, EntryKind.NOOP, 1, 0, 0, b"")
+    bare = Entry(term, index, EntryKind.COMMANDS, 1, 0, 0, bytes(SCANT_BYTES + 1))
     return replace(bare, crc=entry_crc(ONLY_GROUP, bare))

@@ -74,6 +74,17 @@ def test_what_is_taken_from_a_leader_is_written_twice() -> None:
     assert space.room(1) is Room.NONE
 
 
+def test_a_little_is_spared_as_long_as_all_that_memtables_hold_can_be_written_out() -> None:
+    space = DiskSpace()
+    assert space.spares(WANTED)
+    space.see(room(WANTED // 8 + 300, unwritten=100, covered=WANTED))
+    assert space.spares(50)
+    assert not space.spares(51)
+    space.spend(20)  # less is free, and more is to be written out
+    assert space.spares(40)
+    assert not space.spares(41)
+
+
 def test_what_is_coming_must_not_touch_what_is_wanted() -> None:
     space = DiskSpace()
     space.see(room(WANTED + 10))

@@ -1,12 +1,11 @@
 """One node: its disk, its clocks, and one life of its process after the other, all of production code."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable_streams_cluster.errors import CorruptData, Unavailable
+from durable_streams_cluster.errors import CorruptData
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import Limits
@@ -143,9 +142,7 @@ class Life:
             return
         await self.driver.start()
         self.serves = True
-        with contextlib.suppress(Unavailable):  # It failed already.
-            await self.driver.is_served()
-            await self._jobs.run()
+        await self._jobs.run()
 
     def _serve(self, stored: StoredIdentity) -> None:
         node, clock = self.node, self._clock

@@ -25,6 +25,7 @@ from durable_streams_cluster.raft.membership import (
 )
 from durable_streams_cluster.raft.messages import (
     NOTHING,
+    SCANT_BYTES,
     AppendEntries,
     AppendReply,
     Entry,
@@ -59,6 +60,7 @@ from durable_streams_cluster.raft.status import Follower, Status
 __all__ = [
     "FEATURE_LEVEL",
     "NOTHING",
+    "SCANT_BYTES",
     "AddLearner",
     "AppendEntries",
     "AppendReply",

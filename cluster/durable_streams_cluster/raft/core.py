@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import candidate, follower, leader, quorum
+from durable_streams_cluster.raft import candidate, follower, leader
 from durable_streams_cluster.raft import membership as members
 from durable_streams_cluster.raft.lives import Lives
 from durable_streams_cluster.raft.log import LogReader, RaftLog
@@ -129,17 +129,8 @@ class RaftCore:
 
     @property
     def lacks_room(self) -> bool:
-        """Whether this node leads a majority of voters, and without those whose disks are almost full it is none.
-
-        What they are sent yet leaves no room for deletes; and once they take nothing, nothing commits.
-        """
-        state = self._state
-        if state.role is not Role.LEADER or all(each.room < Room.LOW for each in state.progress.values()):
-            return False
-        heard = [peer for peer, each in state.progress.items() if each.active or each.was_active]
-        roomy = [peer for peer in heard if state.progress[peer].room < Room.LOW]
-        count = quorum.is_majority
-        return count([state.node, *heard], state.voters) and not count([state.node, *roomy], state.voters)
+        """Whether too few voters have room on their disks (``leader.lacks_room``); False of a node that follows."""
+        return leader.lacks_room(self._state)
 
     @property
     def has_uncommitted(self) -> bool:

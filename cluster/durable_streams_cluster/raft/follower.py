@@ -10,6 +10,7 @@ from durable_streams_cluster.raft.messages import (
     InstallSnapshot,
     Room,
     SnapshotMeta,
+    grows,
 )
 from durable_streams_cluster.raft.ready import Truncated
 from durable_streams_cluster.raft.state import RaftState, Role
@@ -27,8 +28,10 @@ def hear(state: RaftState, leader: NodeId) -> None:
 def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
     """Take entries, if there is room and the one before them is here; answer once they are durable."""
     hear(state, sender)
-    if message.entries and state.room is Room.NONE:
-        # Not "rejected": the leader would look for an entry that is here, and send what is behind it again and again.
+    if state.room is Room.NONE and any(map(grows, message.entries)):
+        # What does not grow is taken: were a new leader's first entry refused by a majority, nobody could read, or
+        # change who belongs, until disks have room again. And the rest is not "rejected": the leader would look
+        # for an entry that is here, and send what is behind it again and again.
         state.send(sender, HeartbeatReply(state.term, 0, Room.NONE))
         return
     log = state.log

@@ -1,14 +1,19 @@
 """What a leader does: replicate, commit, count its quorum, hand over (thesis 3.5, 3.6, 3.10, 6.2, 10.2.1)."""
 
+from itertools import takewhile
+
 from durable_streams_cluster.ids import Index, NodeId
 from durable_streams_cluster.raft import quorum
 from durable_streams_cluster.raft.messages import (
+    SCANT_BYTES,
     AppendEntries,
     AppendReply,
     EntryId,
     Heartbeat,
     HeartbeatReply,
+    Room,
     TimeoutNow,
+    grows,
 )
 from durable_streams_cluster.raft.progress import Progress, State
 from durable_streams_cluster.raft.ready import BecameLeader, SnapshotNeeded
@@ -43,7 +48,7 @@ def tick(state: RaftState) -> None:
     state.heartbeat_elapsed += 1
     state.transfer_elapsed += 1
     for progress in state.progress.values():
-        progress.quiet_ticks += 1
+        progress.tick(retries=state.elapsed % state.settings.heartbeat_ticks == 0)
     if state.transfer_elapsed >= state.settings.election_ticks:
         state.transferee = None  # It took too long: this node goes on.
     if state.elapsed >= state.settings.election_ticks:
@@ -86,8 +91,45 @@ def send_entries(state: RaftState) -> None:
             pass
 
 
+def lacks_room(state: RaftState) -> bool:
+    """Whether this node leads a majority of voters, and without those whose disks are almost full it is none.
+
+    What they are sent yet leaves no room for deletes; and once they take nothing, nothing commits.
+    """
+    if state.role is not Role.LEADER or all(each.room < Room.LOW for each in state.progress.values()):
+        return False
+    heard = [peer for peer, each in state.progress.items() if each.active or each.was_active]
+    roomy = [peer for peer in heard if state.progress[peer].room < Room.LOW]
+    count = quorum.is_majority
+    return count([state.node, *heard], state.voters) and not count([state.node, *roomy], state.voters)
+
+
+def _send_scant(state: RaftState, peer: NodeId, progress: Progress) -> bool:
+    """Send a follower without room what does not grow; and a little more while nothing is let in that only grows.
+
+    Then it is a majority that has no room, and deletes are what makes some. Otherwise the others commit, and what is
+    left of its disk is kept.
+    """
+    log = state.log
+    previous = Index(progress.next - 1)
+    term = log.term_at(previous)
+    found = log.entries(progress.next, SCANT_BYTES) or []
+    if found and grows(found[0]) and (len(found[0].data) > SCANT_BYTES or not lacks_room(state)):
+        found = []
+    # One kind or the other: it may have no room even for the little.
+    entries = list(takewhile(lambda each: grows(each) == grows(found[0]), found))
+    if term is None or not entries:
+        progress.wait()
+        return False
+    state.send(peer, AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed))
+    progress.sent(entries[-1].index, sum(len(each.data) for each in entries), log.committed)
+    return False
+
+
 def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     """Send one message; whether there may be more to send in this turn."""
+    if progress.room is Room.NONE:
+        return _send_scant(state, peer, progress)
     log = state.log
     previous = Index(progress.next - 1)
     term = log.term_at(previous)
@@ -121,7 +163,7 @@ def on_append_reply(state: RaftState, sender: NodeId, message: AppendReply) -> N
     assert message.match <= state.log.last, f"{sender} acknowledged {message.match} of {state.log.last} entries"
     if progress.acked(message.match):
         if progress.state is State.SNAPSHOT and state.log.reaches(progress.match):
-            progress.replicate()
+            progress.go_on()
         advance_commit(state)
     if state.transferee == sender:
         _hand_over_if_ready(state)

@@ -11,6 +11,7 @@ from zlib import crc32
 import msgspec
 
 from durable_streams_cluster.ids import Index, NodeId, Term
+from durable_streams_cluster.limits import KIB
 from durable_streams_cluster.raft.membership import Membership
 
 
@@ -39,6 +40,15 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     wall_ms: int
     data: bytes
     crc: int = 0
+
+
+SCANT_BYTES = 16 * KIB
+"""In one message to a follower whose disk is full, at most."""
+
+
+def grows(entry: Entry) -> bool:
+    """Whether an entry takes room on a disk. The others are no more than what an election writes anyway."""
+    return entry.kind is EntryKind.COMMANDS
 
 
 class EntryId(msgspec.Struct, frozen=True, array_like=True):
@@ -84,7 +94,7 @@ class Room(IntEnum):
     LOW = 2
     """What only takes room is refused by a leader, and if it is so at a majority."""
     NONE = 3
-    """Entries are not taken."""
+    """No commands are taken, or few and small ones; only what consensus needs."""
 
 
 # --------------------------------------------------------------------------------------------------------- messages

@@ -64,9 +64,7 @@ class Progress:
 
     @property
     def paused(self) -> bool:
-        """Whether entries must wait: for room on its disk or in the window, for an answer, or for a snapshot."""
-        if self.room is Room.NONE:
-            return True
+        """Whether entries must wait: for room in the window, for an answer, or for a snapshot."""
         match self.state:
             case State.PROBE:
                 return self.probe_sent
@@ -95,6 +93,20 @@ class Progress:
             self._inflight_bytes += size
             self.next = Index(last + 1)
 
+    def wait(self) -> None:
+        """There is nothing for it that its disk has room for."""
+        assert self.state is State.PROBE
+        self.probe_sent = True
+
+    def tick(self, *, retries: bool) -> None:
+        """Time passed; ``retries``: one whose disk is full is sent the next message, as if the last one was lost.
+
+        Not as soon as it answers: what it refuses would be sent and refused without a pause.
+        """
+        self.quiet_ticks += 1
+        if retries and self.room is Room.NONE:
+            self.probe_sent = False
+
     def acked(self, match: Index) -> bool:
         """It holds everything up to ``match``; whether that is news. After a probe the rest is sent at full speed."""
         news = match > self.match
@@ -103,7 +115,7 @@ class Progress:
         while self._inflight and self._inflight[0][0] <= match:
             self._inflight_bytes -= self._inflight.popleft()[1]
         if self.state is State.PROBE:
-            self.replicate()
+            self.go_on()
         return news
 
     def rejected(self, asked: Index, common: Index) -> bool:
@@ -128,11 +140,14 @@ class Progress:
     def heard(self, newest: EntryId, room: Room = Room.PLENTY) -> None:
         """It answered a heartbeat. If it lacks what it lacked at the one before, something was lost on the way."""
         self.active, self.quiet_ticks = True, 0
-        self.probe_sent = False
         self.room = room
         if room is Room.NONE:
-            self.nudge = False  # What is under way to it is not taken, and is missed when there is room again.
+            # What is under way to it is not taken. Next comes what may be, one message at a time, if there is any.
+            self.nudge = False
+            if self.state is State.REPLICATE:
+                self.probe(Index(self.match + 1))
             return
+        self.probe_sent = False
         if self.state is State.REPLICATE and self.match < newest.index and self.match == self._match_heard:
             self.nudge = True
         self._match_heard = self.match
@@ -141,6 +156,13 @@ class Progress:
         """Find out where its log parts from ours."""
         self._reset(State.PROBE)
         self.next = max(next_index, Index(self.match + 1))
+
+    def go_on(self) -> None:
+        """It is known what it has: send all that it lacks; if it has no room, one message after the other."""
+        if self.room is Room.NONE:
+            self.probe(Index(self.match + 1))
+        else:
+            self.replicate()
 
     def replicate(self) -> None:
         """Send all that it lacks."""

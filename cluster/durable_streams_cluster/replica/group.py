@@ -26,7 +26,6 @@ from durable_streams_cluster.raft import (
     SteppedDown,
 )
 from durable_streams_cluster.raft.membership import decode
-from durable_streams_cluster.raft.progress import State
 from durable_streams_cluster.replica.applying import Applier
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
 from durable_streams_cluster.replica.cluster_time import ClusterTime, Now
@@ -49,6 +48,7 @@ from durable_streams_cluster.replica.lead import Lead
 from durable_streams_cluster.replica.members import Members, MembershipApplied, Wish
 from durable_streams_cluster.replica.proposals import Proposals, size_of
 from durable_streams_cluster.replica.snapshots import Arrived, Receiver, Sender, SnapshotInstalled
+from durable_streams_cluster.replica.succession import successor
 from durable_streams_cluster.storage.kv import KvView
 from durable_streams_cluster.storage.raft_log import RaftLogStore
 from durable_streams_cluster.storage.stream_store import StreamStore
@@ -149,7 +149,7 @@ class Group:
     @property
     def by_itself(self) -> bool:
         """Whether there is no other member: nothing is told to anybody."""
-        return self.core.membership.nodes == (self.place.node,)
+        return self.alone and len(self.core.membership.nodes) == 1
 
     @property
     def pending(self) -> int:
@@ -176,15 +176,8 @@ class Group:
         return may
 
     def successor(self, worst: Room = Room.NONE) -> NodeId | None:
-        """To whom a leader hands over: of the voters that take what they are sent, the one that has most.
-
-        One with room on its disk comes first; those with less than ``worst`` do not count.
-        None when it does not lead, or nothing is known to arrive anywhere: others end, too, or are cut off.
-        """
-        known = self.core.status().followers
-        taking = [node for node in self.core.membership.voters if node in known and known[node].room <= worst]
-        taking = [node for node in taking if known[node].state is State.REPLICATE]
-        return max(taking, key=lambda node: (known[node].active, -known[node].room, known[node].match), default=None)
+        """To whom a leader hands over (``succession``)."""
+        return successor(self.core, worst)
 
     def tick(self) -> None:
         """Time passed: elections, heartbeats; and what seems to be lost on its way is given to the leader again."""
@@ -192,6 +185,8 @@ class Group:
         self._following.tick()
         for node in self._sender.tick():
             self.core.snapshot_sent(node)
+        if self._arrived is None:  # What is whole waits for a turn, however long.
+            self._receiver.tick()
         self.core.tick()
         self.members.tick()
 
@@ -331,8 +326,7 @@ class Group:
                 if build == self.place.build:
                     self._applier.hashes.heard(sender, hashed)
             case AppendEntries() if message.entries:
-                self.core.know_room(self.intake.entries(message))
-                self.core.step(sender, message)
+                self.intake.entries(self.core, sender, message)
             case InstallSnapshot():
                 pass  # It is told to the core here, when all pieces are in the store.
             case _:
@@ -366,6 +360,8 @@ class Group:
         effects.unknown += [own.token for own in self._own.settled(self._applier.sessions)]
         effects.all_moved = True
         effects.events.append(SnapshotInstalled(arrived.sender, arrived.last))
+        if arrived.membership is not None:
+            effects.events.append(MembershipApplied(arrived.membership))
         self._parked.append((ready.number, [answer]))
 
     def _tell(self, effects: Effects, to: NodeId, message: PeerMessage) -> None:

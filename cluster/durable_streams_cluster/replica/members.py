@@ -14,6 +14,7 @@ from durable_streams_cluster.raft import (
     AddLearner,
     Change,
     EntryId,
+    Follower,
     Member,
     Membership,
     Objection,
@@ -29,7 +30,7 @@ from durable_streams_cluster.replica.cluster_time import Now
 LAG_TICKS = 20
 """A learner has caught up when it holds what the log held so long ago, a second, ..."""
 STEADY_TICKS = 100
-"""... at each tick for so long, five seconds."""
+"""... at each tick of so long, five seconds. Those at which it is not heard do not count."""
 HEARD_TICKS = 10
 """Who has not answered for half a second, three heartbeats, is not counted on."""
 MAX_ASKED = 32
@@ -80,7 +81,7 @@ class Members:
         self._ends: deque[Index] = deque(maxlen=LAG_TICKS)
         """Where the log ended, tick by tick."""
         self._steady: dict[NodeId, int] = {}
-        """For how many ticks in a row each learner has been close behind."""
+        """For how many ticks each learner has been close behind, since it last was not."""
         self.answered: list[Answered] = []
 
     def ask(self, wish: Wish, token: object) -> None:
@@ -100,9 +101,7 @@ class Members:
         goal = self._ends[0] if len(self._ends) == LAG_TICKS else self._core.log.last
         followers = self._core.status().followers
         self._steady = {
-            node: self._steady.get(node, 0) + 1
-            if followers[node].match >= goal and followers[node].quiet_ticks <= HEARD_TICKS
-            else 0
+            node: self._steady_for(node, followers[node], goal)
             for node in self._core.membership.learners
             if node in followers
         }
@@ -167,7 +166,7 @@ class Members:
         made = changed(self._core.membership, change)
         if isinstance(made, Objection):
             return made
-        if isinstance(change, Promote) and self._steady.get(change.node, 0) < STEADY_TICKS:
+        if isinstance(change, Promote) and not self._may_rise(change.node):
             return Objection.BEHIND
         if isinstance(change, Promote | Remove) and not self._is_reachable(made):
             return Objection.QUORUM
@@ -177,12 +176,26 @@ class Members:
     def _rising(self) -> Promote | None:
         membership = self._core.membership
         for member in membership.members:
-            if member.rises and not member.voter and self._steady.get(member.node, 0) >= STEADY_TICKS:
+            if member.rises and not member.voter and self._may_rise(member.node):
                 change = Promote(member.node)
                 made = changed(membership, change)
                 if isinstance(made, Membership) and self._is_reachable(made):
                     return change
         return None
+
+    def _steady_for(self, node: NodeId, follower: Follower, goal: Index) -> int:
+        # Silence says nothing either way: no turns are taken while memtables are written out, here or there, and under
+        # load that comes again before a learner is steady.
+        if follower.match < goal:
+            return 0
+        return self._steady.get(node, 0) + (follower.quiet_ticks <= HEARD_TICKS)
+
+    def _may_rise(self, node: NodeId) -> bool:
+        """Whether a learner has caught up, and is heard from now: it may have gone since."""
+        if self._steady.get(node, 0) < STEADY_TICKS:
+            return False
+        follower = self._core.status().followers.get(node)
+        return follower is not None and follower.quiet_ticks <= HEARD_TICKS
 
     def _is_silent(self, node: NodeId) -> bool:
         follower = self._core.status().followers.get(node)

@@ -208,6 +208,8 @@ class _Arriving:
         self.of = (sender, term, attempt)
         self.epoch = epoch
         self.expected = 0
+        self.quiet_ticks = 0
+        """Since a piece of it was taken, or came again."""
         self.own: list[Pair] = []
 
 
@@ -244,6 +246,7 @@ class Receiver:
             # sent only after the first was answered; one of the first may have overtaken it.
             lost = chunk.number >= WINDOW and self._is_new(sender, chunk)
             return ChunkTaken(chunk.attempt, -1) if lost else None
+        arriving.quiet_ticks = 0
         if arriving.expected != chunk.number:
             return ChunkTaken(chunk.attempt, arriving.expected - 1) if arriving.expected > chunk.number else None
         arriving.expected += 1
@@ -290,6 +293,17 @@ class Receiver:
             batch.put(Family.DATA, keys.membership(self._group), codecs.encode_membership(arrived.membership))
         self._note(batch, Installs(arrived.epoch, self._installs.newest, swept=False))
         self.forget()
+
+    def tick(self) -> None:
+        """Time passed: what has long got no piece is given up, as its sender does, and leaves the disk.
+
+        There may be no other attempt for a long time: the disk that it fills may be the one that lacks room for it.
+        """
+        if self._arriving is None:
+            return
+        self._arriving.quiet_ticks += 1
+        if self._arriving.quiet_ticks >= GIVE_UP_TICKS:
+            self.forget()
 
     def comes_to(self, term: Term) -> None:
         """The term in which this node is: what a leader of an older one sends is not wanted any more."""

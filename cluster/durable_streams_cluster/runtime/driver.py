@@ -100,7 +100,7 @@ class Driver:
         self.space = self._upkeep.space
         self.admission = Admission(limits, self.space, replica.group)
         replica.group.lead.refuses = self.admission.refuses
-        replica.group.intake.room = self.space.room
+        replica.group.intake.room, replica.group.intake.spares = self.space.room, self.space.spares
         self._settled = True
         """Nothing was written since the last sync of an idle node."""
         self._idle: asyncio.Future[None] | None = None

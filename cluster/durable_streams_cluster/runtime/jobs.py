@@ -1,4 +1,4 @@
-"""Leader chores on a timer."""
+"""Chores on a timer: those of any node from its start, and those of a leader once it leads."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Jobs:
         self._after: dict[bool, Due | None] = {False: None, True: None}
 
     async def run(self) -> None:
-        """For ever, until cancelled."""
+        """For ever, until cancelled; from the start of the driver, also while nothing is served yet."""
         # Loops of their own: while the disk hangs, the second waits for what only the first one ends.
         await asyncio.gather(
             self._overdue(),

@@ -116,6 +116,16 @@ class DiskSpace:
             return Room.LOW
         return Room.PLENTY if self._plenty else Room.ENOUGH
 
+    def spares(self, coming: int) -> bool:
+        """Whether ``coming`` bytes of entries may come in though there is no room: what a group cannot do without.
+
+        All that memtables hold, and those, must find room when it is written out, and an eighth of what is wanted be
+        left beyond that: a flush that fails ends the node.
+        """
+        if self._seen is None:
+            return True
+        return self.free - 2 * (2 * coming) - self._seen.unwritten - self._spent >= self._seen.wanted // 8
+
     def __str__(self) -> str:
         if self._seen is None:
             return "in memory"
