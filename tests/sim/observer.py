@@ -309,8 +309,8 @@ class Observer:
 
     def _is_complete(self, life: "Life") -> None:
         """A new leader has every committed entry (Raft: leader completeness)."""
-        log, name = self._seen[life.node.name].log, life.node.name
-        first = min(log, default=1)
+        seen, name = self._seen[life.node.name], life.node.name
+        log, first = seen.log, min(seen.log, default=seen.applied + 1)
         for index in range(max(first, self.top - 200), self.top + 1):
             assert log.get(index) == self._committed.get(index), f"{name} leads without the committed entry {index}"
 
