@@ -80,6 +80,7 @@ class Networks(World):
     """Each node in a network namespace of its own."""
 
     def __init__(self, folder: Path, count: int) -> None:
+        super().__init__(folder, count)
         self.net = network.Network(count)
         names = enumerate(_names(count))
         self.nodes = [Node(folder / name, name, self.net.hosts[at], self.net.prefix(at)) for at, name in names]
