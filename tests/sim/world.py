@@ -320,7 +320,8 @@ class World:
         await asyncio.gather(*map(create, (*PLAIN, *AGAIN, *WINDOWS, *CLOSING)))
 
     async def _writable(self) -> None:
-        """Every node takes a write within a bound."""
+        """Every node takes a write within a bound, once what waited is done: a link may carry ten entries a second."""
+        await self._until(self._is_idle, 0.0, SETTLED_S)
         self.clients[0].patience_s = 15.0
         begun = self.loop.now_s
         for node in self.nodes:
@@ -342,6 +343,12 @@ class World:
                     self.wrong.append(f"{node.name} takes no write {WRITABLE_S} s after all is well: {self._state()}")
                     return
                 await asyncio.sleep(0.1)
+
+    def _is_idle(self) -> bool:
+        lives, leader = [node.serving for node in self.nodes], self.leader
+        if leader is None or leader.core is None or leader.core.status().committed < leader.core.log.last:
+            return False
+        return all(life is not None and life.replica.group.pending == 0 for life in lives)
 
     def _state(self) -> str:
         return "; ".join(
