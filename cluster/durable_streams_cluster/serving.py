@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 UNREADY_TICKS = 60
 """Three seconds. A node that knows no leader for so long is not ready."""
-
-
 UNSERVED_S = 10.0
 """A start that waits so long for a leader says what it takes, in the log."""
 LOST_FOR_GOOD = (

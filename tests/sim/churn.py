@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from durable_streams_cluster.errors import ClusterError
@@ -159,5 +158,4 @@ async def broken_snapshot(faults: Faults) -> None:
 def _strike(faults: Faults, node: Node) -> None:
     world = faults.world
     world.end(node, power=faults.random.random() < 0.5)
-    start: Callable[[], None] = lambda: world.start(node)  # noqa: E731
-    faults.later(faults.random.uniform(0.02, 1.0), start)
+    faults.later(faults.random.uniform(0.02, 1.0), lambda: world.start(node))

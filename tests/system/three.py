@@ -37,6 +37,7 @@ def start(*servers: Server) -> None:
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
+    """Look until it is so: of another process nothing tells when that is. The bound decides nothing."""
     deadline = time.monotonic() + STOP_LIMIT
     while not holds():
         assert time.monotonic() < deadline, what
