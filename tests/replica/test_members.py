@@ -7,7 +7,14 @@ from durable_streams_cluster.raft import AddLearner, Member, Membership, Objecti
 from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.group import Group, Place
-from durable_streams_cluster.replica.members import HEARD_TICKS, LAG_TICKS, STEADY_TICKS, Join, MembershipApplied
+from durable_streams_cluster.replica.members import (
+    HEARD_TICKS,
+    LAG_TICKS,
+    PATIENCE_TICKS,
+    STEADY_TICKS,
+    Join,
+    MembershipApplied,
+)
 from durable_streams_cluster.replica.snapshots import SnapshotInstalled
 from durable_streams_cluster.storage.memory import MemoryKv
 from tests.replica.node import append, create
@@ -123,7 +130,9 @@ def test_what_would_leave_too_few_is_not_done() -> None:
     trio = Trio().boot()
     trio.cut = {"n3"}
     trio.tick(70)
-    assert trio.change(Remove(N2)) is Objection.QUORUM
+    token = trio.ask(Remove(N2))
+    trio.tick(PATIENCE_TICKS + 1)
+    assert trio.leader.changes[token] is Objection.QUORUM
     made = trio.change(Remove(N3))
     assert isinstance(made, Membership)
     assert made.voters == (N1, N2)
@@ -138,7 +147,24 @@ def test_a_new_leader_counts_on_nobody_from_whom_it_has_not_heard() -> None:
     first.transfer_to(second)
     trio.settle()
     assert trio.leader is trio.nodes[second]
-    assert trio.change(Remove(first.place.node)) is Objection.QUORUM
+    token = trio.ask(Remove(first.place.node))
+    trio.tick(PATIENCE_TICKS + 1)
+    assert trio.leader.changes[token] is Objection.QUORUM
+
+
+def test_a_change_waits_a_while_for_voters_that_are_not_heard() -> None:
+    trio = Trio().boot()
+    trio.cut = {"n3"}
+    trio.tick(2 * HEARD_TICKS)
+    tokens = [trio.ask(Remove(N2)), trio.ask(AddLearner(Member(N4, 4)))]
+    trio.tick(PATIENCE_TICKS // 2)
+    leader = trio.leader
+    assert not set(tokens) & leader.changes.keys()
+    trio.cut = set()
+    trio.tick(2 * HEARD_TICKS)
+    assert trio.leader is leader
+    made = [leader.changes[token] for token in tokens]
+    assert [each.nodes for each in made if isinstance(each, Membership)] == [(N1, N3), (N1, N3, N4)]
 
 
 def test_changes_are_made_one_after_the_other() -> None:

@@ -33,6 +33,8 @@ STEADY_TICKS = 100
 """... at each tick of so long, five seconds. Those at which it is not heard do not count."""
 HEARD_TICKS = 10
 """Who has not answered for half a second, three heartbeats, is not counted on."""
+PATIENCE_TICKS = 60
+"""So long, three seconds, a change waits for voters that are not heard: a leader that is new hears them soon."""
 MAX_ASKED = 32
 """Changes that wait."""
 
@@ -82,6 +84,10 @@ class Members:
         """Where the log ended, tick by tick."""
         self._steady: dict[NodeId, int] = {}
         """For how many ticks each learner has been close behind, since it last was not."""
+        self._unheard_ticks = 0
+        """For how long what was asked first has waited for voters that are not heard, ..."""
+        self._is_held = False
+        """... and whether it was tried since the last tick."""
         self.answered: list[Answered] = []
 
     def ask(self, wish: Wish, token: object) -> None:
@@ -98,6 +104,7 @@ class Members:
         if self._core.role is not Role.LEADER:
             self.drop()
             return
+        self._is_held = False
         goal = self._ends[0] if len(self._ends) == LAG_TICKS else self._core.log.last
         followers = self._core.status().followers
         self._steady = {
@@ -112,12 +119,12 @@ class Members:
         """Whether ``step`` would do something now: of a node that is alone no message and no tick makes a turn."""
         if self._proposed is not None or self._core.objection() is not None:
             return False
-        return bool(self._asked) or self._rising() is not None
+        return (bool(self._asked) and not self._is_held) or self._rising() is not None
 
     def step(self, cluster_ms: int, now: Now) -> None:
         """Propose what may be proposed: what was asked for, else the promotion of a learner that has caught up."""
         while self._proposed is None and self._core.objection() is None:
-            if self._asked:
+            if self._asked and not self._is_held:
                 self._try(*self._asked[0], cluster_ms, now)
             elif (rising := self._rising()) is not None:
                 self._propose(rising, None, cluster_ms, now)
@@ -140,12 +147,17 @@ class Members:
         self._asked.clear()
         self._ends.clear()
         self._steady.clear()
+        self._unheard_ticks, self._is_held = 0, False
 
     # --------------------------------------------------------------------------------------------------- one wish
 
     def _try(self, wish: Wish, token: object, cluster_ms: int, now: Now) -> None:
         step, last = self._next_step(wish)
         objection = self._propose(step, token if last else None, cluster_ms, now)
+        if objection is Objection.QUORUM and self._unheard_ticks < PATIENCE_TICKS:
+            self._unheard_ticks, self._is_held = self._unheard_ticks + 1, True
+            return
+        self._unheard_ticks = 0
         if last or objection is not None:
             self._asked.popleft()
         if objection is Objection.NOTHING:
