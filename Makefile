@@ -26,6 +26,8 @@ KIND ?= all
 # How many simulated clusters make sim runs, and the first seed: a number, or 'commit' for one drawn from its hash.
 SEEDS ?= 200
 FROM ?= commit
+# Free disk that the tests need, in GiB: some 280 MB a node, of up to five, and of the tests that failed.
+ROOM = 8
 # Tests with a target of their own.
 NOT_UNIT = conformance clients packaging system
 
@@ -37,7 +39,7 @@ USABLE := $(shell test "$$(cat $(VENV)/.serve 2>/dev/null)" = '$(KEY)' && $(BIN)
 .NOTPARALLEL:
 .PHONY: help serve cluster test test-system lint types unit sim planted fuzz conformance clients packaging packaging-quick bench soak many behind long chaos \
 	wheel clean \
-	preflight dev node system-packages anew
+	preflight room dev node system-packages anew
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,9 +50,9 @@ serve: $(VENV)/.serve ## run one node on ./data (ARGS="--http 127.0.0.1:8080 ...
 cluster: $(VENV)/.serve ## three nodes on ./data in this terminal (ARGS="--nodes 5"); Ctrl-C ends them
 	@exec $(BIN)/durable-streams cluster up --data-dir ./data $(ARGS)
 
-test: preflight dev lint types unit sim conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
+test: preflight room dev lint types unit sim conformance clients packaging-quick ## everything a change must pass; no root, 10 minutes
 
-test-system: dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
+test-system: room dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
 	$(PYTEST) tests/system $(ARGS)
 
 lint: dev ## ruff: rules and format; and that generated code is what proto/ says
@@ -113,6 +115,9 @@ clean: ## remove what was built or downloaded (never ./data)
 
 preflight:
 	@PYTHON='$(PYTHON)' sh tests/preflight.sh make git >/dev/null
+
+room:
+	@sh tests/preflight.sh --room $(ROOM)
 
 # The node, editable, with what it needs to serve.
 $(VENV)/.serve: pyproject.toml $(if $(USABLE),,anew)

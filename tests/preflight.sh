@@ -3,6 +3,7 @@
 #
 #   sh tests/preflight.sh [PROGRAM...]             prints the Python to use; each PROGRAM must be on PATH
 #   sh tests/preflight.sh --node                   exits 0 when node (20 or newer) and npm are on PATH
+#   sh tests/preflight.sh --room GIB               so much room is free here and for temporary files
 #   sh tests/preflight.sh --debian PROGRAM=PACKAGE...  installs what is missing (root), or says how
 #
 # PYTHON=... in the environment chooses the Python. Only `--debian` changes the machine.
@@ -49,6 +50,15 @@ install_debian() {
     fi
 }
 
+has_room() { # has_room GIB: nodes of tests refuse appends on a disk that is nearly full, and say so only in their answers
+    for place in . "${TMPDIR:-/tmp}"; do
+        free=$(($(df -Pk "$place" | awk 'NR == 2 { print $4 }') / 1024 / 1024))
+        [ "$free" -ge "$1" ] && continue
+        echo "the tests need $1 GiB of free disk, and $(cd "$place" && pwd) has $free: make room, then run this again" >&2
+        exit 1
+    done
+}
+
 find_python() {
     missing="" packages="" python="" almost=""
     for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do
@@ -79,6 +89,7 @@ find_python() {
 
 case ${1:-} in
     --node) has_node ;;
+    --room) has_room "$2" ;;
     --debian) shift && install_debian "$@" ;;
     *) find_python "$@" ;;
 esac
