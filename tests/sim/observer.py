@@ -96,7 +96,8 @@ class Observer:
         self._lost: dict[int, tuple[_Seen, int]] = {}
         """By the incarnation; with how much of it was durable."""
         self._chunk: tuple[NodeId, NodeId] | None = None
-        self._committed: dict[int, bytes] = {}
+        self._committed: dict[int, tuple[bytes, int]] = {}
+        """Entries that are applied, and the newest term of a leader when the first node did: theirs or a later one."""
         self._stamp = 0
         self._sums: dict[int, int] = {0: 0}
         self._leaders: dict[Term, NodeId] = {}
@@ -157,7 +158,7 @@ class Observer:
 
     def _applies(self, node: NodeId, index: int, entry: bytes | None, forces: list[Membership]) -> None:
         assert entry is not None, f"{node} applied entry {index}, which it does not have"
-        known = self._committed.setdefault(index, entry)
+        known, _ = self._committed.setdefault(index, (entry, max(self._leaders)))
         assert known == entry, f"{node} applied another entry {index} than others"
         if index > self.top:
             self.top = index
@@ -295,7 +296,7 @@ class Observer:
                     self._happened(None)
                     if len(self._leaders) > 1:
                         self.marks["leader change"] += 1
-                    self._is_complete(life)
+                    self._is_complete(life, event.term)
                 case SteppedDown():
                     self.marks[f"stepped down: {_short(event.reason)}"] += 1
                 case Truncated():
@@ -307,12 +308,16 @@ class Observer:
                 case _:
                     pass
 
-    def _is_complete(self, life: "Life") -> None:
-        """A new leader has every committed entry (Raft: leader completeness)."""
+    def _is_complete(self, life: "Life", term: int) -> None:
+        """A new leader has every entry that was committed in an earlier term (Raft: leader completeness).
+
+        One that was paused may learn of its votes when a later term has a leader: of that one's entries it lacks some.
+        """
         seen, name = self._seen[life.node.name], life.node.name
         log, first = seen.log, min(seen.log, default=seen.applied + 1)
         for index in range(max(first, self.top - 200), self.top + 1):
-            assert log.get(index) == self._committed.get(index), f"{name} leads without the committed entry {index}"
+            committed, newest = self._committed.get(index, (None, 0))
+            assert newest >= term or log.get(index) == committed, f"{name} leads without the committed entry {index}"
 
 
 def _short(reason: str) -> str:
