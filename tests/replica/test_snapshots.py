@@ -354,6 +354,30 @@ def test_a_broken_connection_costs_what_was_under_way_only() -> None:
     agree(trio)
 
 
+@pytest.mark.parametrize("reached", [0, 6])
+def test_who_cannot_be_reached_is_sent_one_piece_a_tick(reached: int) -> None:
+    """Each is lost at once, which must not make another turn: the leader would do nothing else."""
+    trio = lagging(4000)
+    far_behind(trio, reached)
+    tried = 0
+
+    def breaks(sender: str, to: str, message: PeerMessage) -> bool:
+        nonlocal tried
+        if isinstance(message, SnapshotChunk):
+            tried += 1
+            trio.nodes[sender].replica.lost(trio.nodes[to].replica.group.place.node)
+        return not isinstance(message, SnapshotChunk)
+
+    trio.passes = breaks
+    trio.leader.replica.lost(trio.nodes["n3"].replica.group.place.node)
+    trio.tick(20)
+    assert 10 < tried <= 20
+    trio.passes = lambda sender, to, message: True
+    trio.tick(20)
+    assert trio.saw(SnapshotInstalled) == ["n3"]
+    agree(trio)
+
+
 def test_an_answer_that_was_lost_is_given_again() -> None:
     trio = lagging(4000)
     trio.passes = lambda sender, to, message: not (isinstance(message, ChunkTaken) and message.number > 4)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WALL_START_MS = 1_750_000_000_000
 LIMITS = Limits(proposal_timeout_s=6.0, drain_timeout_s=3.0)
+SPINS = 2000
+"""Turns in a tenth of a second: a busy node takes some forty."""
 INTRODUCE_S, CHANGE_S = 2.0, 20.0
 """As long as ``runtime.grpc_asking`` waits for an answer."""
 T = TypeVar("T")
@@ -102,6 +104,8 @@ class Life:
         self.context = context_of(self)
         self.requests: dict[asyncio.Future[Any], None] = {}
         """Those that are not answered, as their clients hold them."""
+        self._turns = (0, 0)
+        """Which tenth of a second it is, and how many turns were taken in it."""
         self.metrics = Metrics()
         self._clock = Clock(node, node.random.randrange(10**6))
         self._former = node.identity if node.marked else None
@@ -161,6 +165,9 @@ class Life:
         self.belonging.attach(self.driver, ReportReply)
 
     def _watched_turn(self, now: Now, *, syncing: bool = False) -> Effects:
+        tenth, (at, count) = int(self.node.world.loop.now_s * 10), self._turns
+        self._turns = (tenth, count + 1 if tenth == at else 1)
+        assert self._turns[1] < SPINS, f"it took {SPINS} turns in a tenth of a second, and would not end"
         effects = self._turn(now, syncing=syncing)
         if effects.events:
             self.node.world.observer.events(self, effects.events)

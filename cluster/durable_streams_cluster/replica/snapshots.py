@@ -66,18 +66,20 @@ class _Sending:
         """Of these, what a broken connection may have lost."""
         self.size = 0
         self.quiet_ticks = 0
+        self.rests = False
+        """Until the next tick. Who cannot be reached loses each piece at once: turn upon turn would send another."""
 
     @property
     def has_more(self) -> bool:
         """Whether a piece may be sent."""
-        return bool(self._again) or (not self.finished and len(self.unanswered) < WINDOW)
+        return not self.rests and (bool(self._again) or (not self.finished and len(self.unanswered) < WINDOW))
 
     def chunk(self, term: Term) -> SnapshotChunk | None:
         """The next piece, if one may be sent."""
-        if self._again:
-            return self._again.popleft()
         if not self.has_more:
             return None
+        if self._again:
+            return self._again.popleft()
         pairs = self.export.slice(CHUNK_BYTES, CHUNK_PAIRS)
         self.finished = self.export.done
         self.size += sum(len(key) + len(value) for key, value in pairs)
@@ -170,18 +172,22 @@ class Sender:
         failed = []
         for to, sending in list(self._sending.items()):
             sending.quiet_ticks += 1
+            sending.rests = False
             if sending.quiet_ticks >= GIVE_UP_TICKS:
                 failed.append(to)
                 del self._sending[to]
         return failed
 
     def lost(self, to: NodeId) -> None:
-        """What was sent to ``to`` may be lost; or it can be reached again."""
+        """What was sent to ``to`` may be lost; or it can be reached again. It is sent on with the next tick."""
         sending = self._sending.get(to)
-        if sending is not None and sending.answered < WINDOW:
+        if sending is None:
+            return
+        if sending.answered < WINDOW:
             self.begin(to)  # Hardly begun; and if that node was started anew, it would say nothing to so few pieces.
-        elif sending is not None:
+        else:
             sending.rewind()
+        self._sending[to].rests = True
 
     def drop(self) -> None:
         """Not leading any more, or ending: nothing is pinned from now on."""
