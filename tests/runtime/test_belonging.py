@@ -243,6 +243,17 @@ def test_it_dials_members_where_it_heard_of_them_last() -> None:
     run(play())
 
 
+def test_it_dials_whom_it_was_told_of_when_it_joined() -> None:
+    """The log had told it nothing yet; it moved, and the leader, whom it did not dial, looked where it was before."""
+    joined = StoredIdentity(N1, 1, "c-1", begun=True, others=STORED.others)
+
+    async def play() -> None:
+        async with place(None, joined) as made:
+            assert made.dialed == {"n2": "127.0.0.1:2", "n3": "127.0.0.1:3"}
+
+    run(play())
+
+
 def test_only_a_leader_lets_the_membership_say_that_a_member_moved() -> None:
     async def play() -> None:
         async with place(N2) as made:

@@ -129,8 +129,9 @@ class Belonging:
         self._named = _addresses(self._membership)
         begun = driver.replica.group.begun
         identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address, begun)
-        # Where they were last heard of: a membership may not say so, if there was no leader when they moved.
-        heard = {node: address for node, address in stored.others if node in self._named}
+        # Where they were last heard of: a membership may not say so, if there was no leader when they moved. And one that
+        # joined knows of nobody else, until the log tells it: who leads may look for it where it was before.
+        heard = {node: address for node, address in stored.others if node in self._named or not self._named}
         self.peers.belong(identity, self._others({**self._named, **heard} or self._birth.members))
         self._seeking = asyncio.get_running_loop().create_task(
             seek(self._told, said_of(stored), self.contacts, self.peers, self._objection), name="seek"
