@@ -93,6 +93,37 @@ def test_one_that_went_since_it_caught_up_is_not_promoted() -> None:
     assert isinstance(trio.change(Promote(N4)), Membership)
 
 
+def test_one_whose_connection_broke_is_not_counted_on_until_it_answers() -> None:
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.change(AddLearner(Member(N4, 4)))
+    trio.tick(STEADY_TICKS + LAG_TICKS)
+    trio.leader.replica.lost(N4)
+    assert trio.change(Promote(N4)) is Objection.BEHIND
+    trio.cut = {"n3"}
+    trio.leader.replica.lost(N3)
+    token = trio.ask(Remove(N2))
+    trio.tick(PATIENCE_TICKS // 2)
+    trio.cut = set()
+    trio.tick(HEARD_TICKS)
+    assert isinstance(trio.leader.changes[token], Membership)
+    assert isinstance(trio.change(Promote(N4)), Membership)
+
+
+def test_who_is_promoted_is_not_counted_on() -> None:
+    """n3 is gone; should n4 go, too, before anybody notices, three of four would be needed, and there are two."""
+    trio = Trio().boot()
+    trio.join("n4")
+    trio.cut = {"n3"}
+    trio.tick(2 * HEARD_TICKS)
+    trio.change(Join(Member(N4, 4, rises=True)))
+    trio.tick(STEADY_TICKS + LAG_TICKS)
+    assert trio.leader.replica.group.core.membership.learners == (N4,)
+    assert isinstance(trio.change(Remove(N3)), Membership)
+    trio.tick(1)
+    assert trio.leader.replica.group.core.membership.voters == (N1, N2, N4)
+
+
 def test_a_learner_that_does_not_rise_is_promoted_when_somebody_says_so() -> None:
     trio = Trio().boot()
     trio.join("n4")

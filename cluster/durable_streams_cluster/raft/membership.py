@@ -124,7 +124,7 @@ class Objection(Enum):
     UNKNOWN = "no member has this name"
     LAST = "it is the last voter"
     BEHIND = "it has not caught up"
-    QUORUM = "too few of the voters that would be left are heard from"
+    QUORUM = "too few of the voters are heard from for that"
 
 
 def changed(now: Membership, change: Change) -> Membership | Objection:

@@ -1,8 +1,8 @@
 """Changes of the membership at the leader: one after the other, each when it is safe and wise (DESIGN: Identity).
 
 The Raft core says whether a change is allowed, ``raft.membership`` what follows from it; here is what else is asked of
-one: a learner that is promoted has caught up, and of the voters that are left a majority is heard from. What cannot be
-done at once because another change is under way waits.
+one: a learner that is promoted has caught up, and afterwards there is a majority of voters that are heard from. What
+cannot be done at once because another change is under way waits.
 """
 
 from collections import deque
@@ -24,7 +24,8 @@ from durable_streams_cluster.raft import (
     Role,
     changed,
 )
-from durable_streams_cluster.raft.quorum import is_majority
+from durable_streams_cluster.raft.progress import State
+from durable_streams_cluster.raft.quorum import majority
 from durable_streams_cluster.replica.cluster_time import Now
 
 LAG_TICKS = 20
@@ -180,7 +181,7 @@ class Members:
             return made
         if isinstance(change, Promote) and not self._may_rise(change.node):
             return Objection.BEHIND
-        if isinstance(change, Promote | Remove) and not self._is_reachable(made):
+        if isinstance(change, Promote | Remove) and not self._is_reachable(made, change):
             return Objection.QUORUM
         self._proposed = self._core.propose_membership(made, cluster_ms, now.wall_ms), token
         return None
@@ -191,7 +192,7 @@ class Members:
             if member.rises and not member.voter and self._may_rise(member.node):
                 change = Promote(member.node)
                 made = changed(membership, change)
-                if isinstance(made, Membership) and self._is_reachable(made):
+                if isinstance(made, Membership) and self._is_reachable(made, change):
                     return change
         return None
 
@@ -206,19 +207,34 @@ class Members:
         """Whether a learner has caught up, and is heard from now: it may have gone since."""
         if self._steady.get(node, 0) < STEADY_TICKS:
             return False
-        follower = self._core.status().followers.get(node)
-        return follower is not None and follower.quiet_ticks <= HEARD_TICKS
+        return node in self._heard()
 
     def _is_silent(self, node: NodeId) -> bool:
         follower = self._core.status().followers.get(node)
         return follower is not None and not follower.active
 
-    def _is_reachable(self, membership: Membership) -> bool:
+    def _heard(self) -> set[NodeId]:
+        """This node, and who answers now: it did a moment ago, and its connection has not broken since."""
+        followers = self._core.status().followers
+        here = (node for node, each in followers.items() if _answers(each))
+        return {self._core.node, *here}
+
+    def _is_reachable(self, made: Membership, change: Promote | Remove) -> bool:
         """Whether a majority of those who would count is heard from, and not only was or is expected to be.
 
         Of three, n1 lost its disk; n2 is elected, and asked to remove itself. Were n1 counted for the moment that it is
         waited for, a majority of n1 and n3 would be needed for ever.
+
+        Who is promoted is not counted on, for it may be gone before anybody notices. Of three, n1 lost its disk; n4 is
+        a learner, loses its own, and is promoted before the leader knows: three of n1, n2, n3 and n4 would be needed.
+        Only where one voter becomes two there is no other way.
         """
-        followers = self._core.status().followers
-        heard = [self._core.node, *(node for node, each in followers.items() if each.quiet_ticks <= HEARD_TICKS)]
-        return is_majority(heard, membership.voters)
+        counted = set(made.voters) & self._heard()
+        if isinstance(change, Remove):
+            return len(counted) >= majority(made.voters)
+        others = len(made.voters) - 1
+        return len(counted - {change.node}) >= min(majority(made.voters), others)
+
+
+def _answers(follower: Follower) -> bool:
+    return follower.quiet_ticks <= HEARD_TICKS and follower.state is State.REPLICATE

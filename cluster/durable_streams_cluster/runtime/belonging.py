@@ -33,7 +33,7 @@ NEXT_STEPS: Mapping[Objection, str] = {
     Objection.UNKNOWN: "see who belongs to the cluster",
     Objection.LAST: "add a voter first; to give the cluster up, end its node",
     Objection.BEHIND: "see how far it is behind, and ask again when that is little",
-    Objection.QUORUM: "start those first that are down",
+    Objection.QUORUM: "start those first that are down, and remove what is lost for good",
 }
 """What whoever was refused can do, where that is not said by the reason itself."""
 
@@ -129,8 +129,8 @@ class Belonging:
         self._named = _addresses(self._membership)
         begun = driver.replica.group.begun
         identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address, begun)
-        # Where they were last heard of: a membership may not say so, if there was no leader when they moved. And one that
-        # joined knows of nobody else, until the log tells it: who leads may look for it where it was before.
+        # Where they were last heard of: a membership may not say so, if there was no leader when they moved. And one
+        # that joined knows of nobody else, until the log tells it: who leads may look for it where it was before.
         heard = {node: address for node, address in stored.others if node in self._named or not self._named}
         self.peers.belong(identity, self._others({**self._named, **heard} or self._birth.members))
         self._seeking = asyncio.get_running_loop().create_task(
