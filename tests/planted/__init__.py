@@ -22,7 +22,13 @@ from tests.system.power.lives import attack
 HERE: Final = Path(__file__).parent
 NODE: Final = tuple(sorted(each.stem for each in (HERE / "node").glob("*.patch")))
 CLUSTER: Final = tuple(sorted(each.stem for each in (HERE / "cluster").glob("*.patch")))
-SCRIPTS: Final = ("tests/raft", "tests/replica", "tests/runtime/test_wakes.py", "tests/runtime/test_belonging.py")
+SCRIPTS: Final = (
+    "tests/raft",
+    "tests/replica",
+    "tests/runtime/test_wakes.py",
+    "tests/runtime/test_belonging.py",
+    "tests/runtime/test_replaced.py",
+)
 """Tests of what the cores do, scenario by scenario."""
 HANGS_S: Final = 60
 """A script of them that takes so long does not end."""

@@ -37,6 +37,8 @@ class Followers:
         self.told: list[NodeId] = []
         self.gone: set[NodeId] = set()
         self.rooms: dict[NodeId, Room] = {}
+        self.incarnations: dict[NodeId, int] = {}
+        """Of their data directories, where a test cares."""
         self.heard: list[tuple[NodeId, PeerMessage]] = []
         """Who was sent what."""
 
@@ -58,8 +60,9 @@ class Followers:
 
     def deliver(self, sender: NodeId, message: Message) -> None:
         assert self.driver is not None
+        incarnation = self.incarnations.get(sender, 0)
         for _, _, payload in wire.pack([Addressed(HERE, ONLY_GROUP, message)]):
-            asyncio.get_running_loop().call_soon(self.driver.deliver, sender, 0, payload)
+            asyncio.get_running_loop().call_soon(self.driver.deliver, sender, incarnation, payload)
 
     def _answer(self, to: NodeId, message: PeerMessage) -> Message | None:
         match message:

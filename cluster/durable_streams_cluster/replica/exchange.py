@@ -5,7 +5,7 @@ from enum import IntEnum
 import msgspec
 
 from durable_streams_cluster.ids import GroupId, Index, NodeId, Term
-from durable_streams_cluster.raft import EntryId, Message
+from durable_streams_cluster.raft import AppendReply, EntryId, HeartbeatReply, Message, VoteReply
 from durable_streams_cluster.replica.divergence import Hashed
 from durable_streams_cluster.storage.codecs import Proposal
 from durable_streams_cluster.storage.export import Pair
@@ -85,6 +85,10 @@ class StateHash(msgspec.Struct, frozen=True, array_like=True, tag=26):
 
 
 PeerMessage = Message | Forward | Refused | AskRead | ReadAnswer | SnapshotChunk | ChunkTaken | StateHash
+
+
+PROMISES = (VoteReply, AppendReply, HeartbeatReply, ChunkTaken, Forward, AskRead)
+"""What counts by who says it: that something is durable there, or that it follows."""
 
 
 class Addressed(msgspec.Struct, frozen=True):

@@ -170,16 +170,13 @@ class Belonging:
     def _objection(self, peer: Identity) -> Refused | None:
         """Why a peer is not to be spoken with (``greeting.Accept``).
 
-        One that is not known may be a member: who was added last is perhaps known to others only. And one whose removal
-        is not committed may lead, for those who do not have it: it is this node that has to take that back.
+        One that is not known may be a member: who was added last is perhaps known to others only. So may another data
+        directory of a member: it took the place of the one that is known, and leads, and this node learns that from it.
+        And one whose removal is not committed may lead, for those who do not have it: it is this node that has to take
+        that back.
         """
-        membership = self._membership
-        known = membership.member(peer.node)
         if peer.incarnation in self._removed:
             return Refused(Reason.REMOVED, f"{peer.node} was removed from the cluster, with its data directory")
-        if known is not None and known.incarnation not in (0, peer.incarnation):
-            text = f"{peer.node} has another data directory here ({known.incarnation}) than it comes with"
-            return Refused(Reason.INCARNATION, text)
         if self._driver is None or peer.begun is None:
             return None
         forgotten = self._driver.replica.group.core.lives.objection(peer.node, peer.incarnation, peer.begun)

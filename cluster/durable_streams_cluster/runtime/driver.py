@@ -25,6 +25,7 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.replica.barriers import Barrier
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.effects import Asked, Effects
+from durable_streams_cluster.replica.exchange import PROMISES
 from durable_streams_cluster.replica.members import Result, Wish
 from durable_streams_cluster.replica.replica import Replica
 from durable_streams_cluster.replica.tails import Tails
@@ -142,13 +143,11 @@ class Driver:
     def deliver(self, sender: NodeId, incarnation: int, payload: bytes) -> None:
         """A payload came from another node; one that cannot be read is dropped, and what it held is sent again.
 
-        What another data directory than a member's says under its name is not heard: it has forgotten what the member
-        promised.
+        Of another data directory than a member's, under its name, only what anybody may ask or tell is heard: what it
+        promises counts for nobody, for it has forgotten what the member promised. It may have taken the member's place,
+        and lead, in a membership that this node has not got yet.
         """
         if self.failure is not None or self._closed:
-            return
-        known = self.replica.group.core.membership.member(sender)
-        if known is not None and known.incarnation not in (0, incarnation):
             return
         try:
             packet = wire.unpack(payload)
@@ -158,7 +157,11 @@ class Driver:
             return
         if self._held is not None and self.replica.group.waiting_messages > MAX_WAITING_MESSAGES:
             return  # As if it was lost on the way: the store takes no write, and memory is bounded.
-        self.replica.deliver(sender, packet.messages)
+        known = self.replica.group.core.membership.member(sender)
+        messages = packet.messages
+        if known is not None and known.incarnation not in (0, incarnation):
+            messages = [message for message in messages if not isinstance(message, PROMISES)]
+        self.replica.deliver(sender, messages)
         self._go_on()
 
     def lost(self, peer: NodeId) -> None:
