@@ -28,6 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "config": (*BASE, "settings", "policies"),
     "raft": ("ids", "limits"),
     "streams": ("ids", "limits"),
+    "asked": (*BASE, "streams"),
     "answer": ("streams",),
     "api": (*BASE, "streams", "answer"),
     "observe": (*BASE, "clock", "config"),
@@ -35,9 +36,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
     "runtime": (
         *(*BASE, "settings", "clock", "config", "policies"),
-        *("raft", "streams", "answer", "api", "storage", "replica", "observe", PROTO),
+        *("raft", "streams", "asked", "answer", "api", "storage", "replica", "observe", PROTO),
     ),
-    "gateway": (*BASE, "clock", "config", "answer", "api", "streams", "observe"),
+    "gateway": (*BASE, "clock", "config", "asked", "answer", "api", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
@@ -52,7 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 # Pure: the same arguments give the same answer, on every replica and in the simulator.
 PURE = re.compile(
     rf"""{CLUSTER}\.(
-        ids | limits | errors | settings | policies | config | (raft|streams|replica)(\..+)?
+        ids | limits | errors | asked | settings | policies | config | (raft|streams|replica)(\..+)?
         | storage\.(keys|kv|memory|codecs|dropping|export|raft_log|stream_reader|stream_store|sweep)
         | runtime\.(wire|grpc_status|outbox|greeting) | local\.plan
         | gateway\.(codec|headers|status|caching|sse|paths|pages)

@@ -11,10 +11,11 @@ from random import Random
 from urllib.parse import quote, unquote_to_bytes
 
 from durable_streams_cluster.api import From, Page
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.gateway import caching, codec, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import Live
-from durable_streams_cluster.gateway.headers import BadRequest, Headers, RawHeaders
+from durable_streams_cluster.gateway.headers import Headers, RawHeaders
 from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import MAX_SAFE_INTEGER, MAX_TTL_S, Limits
 from durable_streams_cluster.storage import codecs, keys

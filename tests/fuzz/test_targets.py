@@ -12,7 +12,7 @@ from struct import Struct
 
 import pytest
 
-from durable_streams_cluster import config, policies
+from durable_streams_cluster import asked, config, policies
 from durable_streams_cluster.gateway import caching, connection, headers, paths, sse
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.connection import Connection
@@ -55,12 +55,12 @@ PLANTED: list[tuple[str, object, str, object]] = [
     ("json", json_mode, "_check_utf8", lambda body: None),
     ("json_pieces", json_mode, "cut_after", one_too_many(json_mode.cut_after)),
     ("json_pieces", json_mode, "_TOKEN", re.compile(rb'"[^"]*"|[\[\]{},]')),
-    ("paths", paths, "has_control", lambda text: "\0" in text),
+    ("paths", asked, "has_control", lambda text: "\0" in text),
     ("paths", paths, "_BROKEN_ESCAPE", re.compile(rb"%$")),
-    ("list", paths, "has_control", lambda text: False),
+    ("list", asked, "has_control", lambda text: False),
     ("list", keys, "listing_range", lambda prefix, after: (b"L" + after.encode(), b"L" + prefix.encode() + b"\xff")),
     ("headers", headers, "_INTEGER", re.compile(rb"[0-9]+")),
-    ("headers", headers, "_YEAR_10000", 2**62),
+    ("headers", asked, "END_OF_TIME_MS", 2**62),
     ("append", headers, "stream_seq", lambda given, limits: given.get(b"stream-seq")),
     ("append", headers, "if_match", lambda given: None if b"producer-id" in given else given.get(b"if-match")),
     ("create", headers, "MAX_TTL_S", 2**60),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.gateway import headers as h
-from durable_streams_cluster.gateway.headers import BadRequest
 from durable_streams_cluster.limits import MAX_SAFE_INTEGER, MAX_TTL_S, Limits
 from durable_streams_cluster.streams.commands import Producer
 

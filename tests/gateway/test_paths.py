@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from durable_streams_cluster.gateway.headers import BadRequest
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.gateway.paths import source_path, stream_path
 
 SEGMENT = st.text(

@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from durable_streams_cluster import __version__
+from durable_streams_cluster import __version__, asked
 from durable_streams_cluster.answer import Told, outcome
 from durable_streams_cluster.api import Page, Streams
+from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.errors import ClusterError, Overloaded
 from durable_streams_cluster.gateway import caching, codec, pages, paths, status
@@ -21,7 +22,7 @@ from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
 from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.gateway.direct import Direct
-from durable_streams_cluster.gateway.headers import COMMON, BadRequest, Headers
+from durable_streams_cluster.gateway.headers import COMMON, Headers
 from durable_streams_cluster.gateway.live import LiveReads
 from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import Limits
@@ -153,7 +154,7 @@ class GatewayApp:
         try:
             command = await self._decoded(codec.decode_append, body, path, headers, body, self._limits)
         except BadRequest as error:
-            rejected = await self._rejects_first(path, headers) if error.code == codec.INVALID_JSON else None
+            rejected = await self._rejects_first(path, headers) if error.code == INVALID_JSON else None
             if rejected is None:
                 raise
             return rejected
@@ -250,10 +251,9 @@ class GatewayApp:
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, chunked or not, bounded in bytes, in time, and in what all requests hold together."""
-        limit = self._limits.max_append_bytes
         declared = headers.get(b"content-length")
-        if declared is not None and int(declared) > limit:
-            raise _too_large(limit)
+        if declared is not None:
+            asked.fits(int(declared), self._limits)
         # Most bodies came with their head. A time limit costs a tenth of an append: it is for those that are awaited.
         coming = receive().__await__()
         waits_for = message = None
@@ -263,8 +263,7 @@ class GatewayApp:
             message = cast("Message", come.value)
             if not message.get("more_body", False) and message["type"] == "http.request":
                 whole: bytes = message.get("body", b"")
-                if len(whole) > limit:
-                    raise _too_large(limit) from None
+                asked.fits(len(whole), self._limits)
                 return whole
         chunks = []
         held = 0
@@ -276,14 +275,13 @@ class GatewayApp:
                     chunk: bytes = message.get("body", b"")
                     self._hold(len(chunk))
                     held += len(chunk)
-                    if held > limit:
-                        raise _too_large(limit)
+                    asked.fits(held, self._limits)
                     chunks.append(chunk)
                     if message["type"] != "http.request" or not message.get("more_body", False):
                         break
                     message = await receive()
         except TimeoutError:
-            raise BadRequest("body", "did not arrive in time", status=408, code="body_timeout") from None
+            raise BadRequest("body", "did not arrive in time", "body_timeout") from None
         finally:
             self._buffered -= held
         if message["type"] != "http.request":
@@ -357,10 +355,6 @@ def _framed(response: Response, *, head: bool = False) -> list[tuple[bytes, byte
 
 def _refused(error: ClusterError, append: Append) -> Response:
     return status.refused(error, append.producer, plain_append=append.producer is None and bool(append.body))
-
-
-def _too_large(limit: int) -> BadRequest:
-    return BadRequest("body", f"is larger than {limit} bytes", status=413, code="too_large")
 
 
 def _preflight(headers: dict[bytes, bytes]) -> Response:

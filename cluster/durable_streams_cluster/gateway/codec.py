@@ -10,19 +10,16 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from durable_streams_cluster import asked
 from durable_streams_cluster.api import From
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway import paths
-from durable_streams_cluster.gateway.headers import BadRequest, Headers
+from durable_streams_cluster.gateway.headers import Headers
 from durable_streams_cluster.limits import Limits
-from durable_streams_cluster.streams import json_mode, offsets
+from durable_streams_cluster.streams import offsets
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Fork
-from durable_streams_cluster.streams.meta import media_type
 from durable_streams_cluster.streams.offsets import Offset
-
-INVALID_JSON = "invalid_json"
-"""Code of a body that cannot be a record: it is said only of an open JSON stream."""
-
 
 LIST_DEFAULT = 100
 LIST_MOST = 1000
@@ -85,8 +82,7 @@ def decode_create(
     """
     h.refuse_if_match(headers, "PUT")
     ttl_s, expires_at_ms = h.ttl(headers), h.expires_at(headers)
-    if ttl_s is not None and expires_at_ms is not None:
-        raise BadRequest("Stream-TTL", "and Stream-Expires-At exclude each other")
+    asked.one_end(ttl_s, expires_at_ms, "Stream-TTL", "Stream-Expires-At")
     content_type = h.content_type(headers, limits)
     if body and content_type is None and fork is not None:
         # The command then asks for this type: should the source be replaced meanwhile, the body never lands in a
@@ -98,7 +94,7 @@ def decode_create(
         ttl_s=ttl_s,
         expires_at_ms=expires_at_ms,
         closed=h.is_closed(headers),
-        body=_record(body, content_type) if body else b"",
+        body=asked.record(body, content_type) if body else b"",
         fork=fork,
     )
 
@@ -118,16 +114,11 @@ def decode_append(path: str, headers: Headers, body: bytes, limits: Limits) -> A
         content_type = h.content_type(headers, limits)
         if content_type is None:
             raise BadRequest("Content-Type", "is missing")
-        body = _record(body, content_type)
-        if not body:
-            raise _nothing_to_append()
+        body = asked.appended(body, content_type)
     elif not close:
         raise BadRequest("body", "is empty; only a request with Stream-Closed: true may be")
-    if_match = h.if_match(headers)
-    if if_match is not None and producer is not None:
-        # The two answer a retry differently: a duplicate is a success, and a tail that moved is not.
-        raise BadRequest("If-Match", "and the producer headers exclude each other")
-    return Append(path, content_type, body, close, h.stream_seq(headers, limits), producer, if_match)
+    append = Append(path, content_type, body, close, h.stream_seq(headers, limits), producer, h.if_match(headers))
+    return asked.one_condition(append, "If-Match", "the producer headers")
 
 
 def decode_again(before: Append, body: bytes) -> Append:
@@ -138,46 +129,44 @@ def decode_again(before: Append, body: bytes) -> Append:
 
     """
     assert before.content_type is not None
-    record = _record(body, before.content_type)
-    if not record:
-        raise _nothing_to_append()
+    record = asked.appended(body, before.content_type)
     return Append(before.path, before.content_type, record, before.close, before.stream_seq, None, before.if_match)
 
 
 def decode_read(query: bytes, headers: Headers) -> ReadRequest:
     """GET (PROTOCOL 5.6-5.8). Parameters that are not the protocol's are left alone."""
-    asked: dict[str, str] = {}
+    given: dict[str, str] = {}
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name in ("offset", "live", "cursor"):
-            if name in asked:
+            if name in given:
                 raise BadRequest(name, "may be given only once")
-            asked[name] = value
-    live = _LIVE.get(asked.get("live"))
+            given[name] = value
+    live = _LIVE.get(given.get("live"))
     if live is None:
         raise BadRequest("live", "must be long-poll or sse")
-    if live is not Live.NO and "offset" not in asked:
+    if live is not Live.NO and "offset" not in given:
         raise BadRequest("offset", "is required in live modes")
-    return ReadRequest(_offset(asked.get("offset")), live, asked.get("cursor"), headers.get(b"if-none-match"))
+    return ReadRequest(_offset(given.get("offset")), live, given.get("cursor"), headers.get(b"if-none-match"))
 
 
 def decode_list(query: bytes) -> ListRequest:
     """GET of ``/v1/stream/`` itself: which streams there are (a superset of the protocol)."""
-    asked: dict[str, str] = {}
+    given: dict[str, str] = {}
     try:
         for name, value in parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict"):
             if name not in ("prefix", "after", "limit"):
                 raise BadRequest(name or "''", "is not a parameter of a list: there are prefix, after and limit")
-            if name in asked:
+            if name in given:
                 raise BadRequest(name, "may be given only once")
-            if paths.has_control(value):
+            if asked.has_control(value):
                 raise BadRequest(name, "has a control character, which no path has")  # a NUL ends a path in its key
-            asked[name] = value
+            given[name] = value
     except UnicodeDecodeError:
         raise BadRequest("query", "is not UTF-8") from None
-    limit = asked.get("limit", str(LIST_DEFAULT))
+    limit = given.get("limit", str(LIST_DEFAULT))
     if not re.fullmatch(r"[1-9][0-9]{0,3}", limit) or int(limit) > LIST_MOST:
         raise BadRequest("limit", f"must be a number from 1 to {LIST_MOST}")
-    return ListRequest(asked.get("prefix", ""), asked.get("after", ""), int(limit))
+    return ListRequest(given.get("prefix", ""), given.get("after", ""), int(limit))
 
 
 def _offset(text: str | None) -> Offset | From:
@@ -185,21 +174,4 @@ def _offset(text: str | None) -> Offset | From:
         return From.START
     if text == "now":
         return From.NOW
-    try:
-        return offsets.parse(text)
-    except ValueError as error:
-        raise BadRequest("offset", f"must be -1, now, or an offset of this stream: {error}") from None
-
-
-def _nothing_to_append() -> BadRequest:
-    return BadRequest("body", "is an empty array: there is nothing to append", code=INVALID_JSON)
-
-
-def _record(body: bytes, content_type: str | None) -> bytes:
-    """The stored form: as sent, or in JSON mode the messages joined by commas (PROTOCOL 9.1)."""
-    if content_type is None or (content_type != "application/json" and media_type(content_type) != "application/json"):
-        return body
-    try:
-        return json_mode.record(body)
-    except json_mode.InvalidJson as error:
-        raise BadRequest("body", f"is not JSON: {error}", code=INVALID_JSON) from None
+    return asked.offset(text, "offset", f"must be -1, now, or an offset of this stream: {offsets.FORM}")

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
+from durable_streams_cluster import asked
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.limits import MAX_SAFE_INTEGER, MAX_TTL_S, Limits
 from durable_streams_cluster.streams import offsets
 from durable_streams_cluster.streams.commands import Producer
@@ -50,24 +51,8 @@ COMMON: tuple[tuple[bytes, bytes], ...] = (
 )
 """On every response: CORS, and PROTOCOL 12.7."""
 
-_YEAR_10000 = 253_402_300_800
 _INTEGER = re.compile(rb"0|[1-9][0-9]{0,15}")
-_CONTENT_TYPE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;[\x20-\x7e\t]*)?")
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-
-
-class BadRequest(Exception):
-    """A request that breaks a rule; nothing was stored.
-
-    ``field`` names the header, parameter or part that is wrong, ``rule`` says what it must be.
-    """
-
-    def __init__(self, field: str, rule: str, status: int = 400, code: str = "bad_request") -> None:
-        super().__init__(f"{field}: {rule}")
-        self.field = field
-        self.rule = rule
-        self.status = status
-        self.code = code
 
 
 def index(raw: RawHeaders) -> Headers:
@@ -101,19 +86,7 @@ def content_type(headers: Headers, limits: Limits) -> str | None:
 
     """
     value = headers.get(b"content-type", b"").strip()
-    if not value:
-        return None
-    if len(value) > limits.max_content_type_bytes:
-        raise BadRequest("Content-Type", f"is longer than {limits.max_content_type_bytes} bytes")
-    text = _content_type(value)
-    if text is None:
-        raise BadRequest("Content-Type", "must be type/subtype, with optional parameters")
-    return text
-
-
-@lru_cache(maxsize=256)  # Most requests have one of few.
-def _content_type(value: bytes) -> str | None:
-    return value.decode("ascii") if _CONTENT_TYPE.fullmatch(value) is not None else None
+    return asked.content_type(value.decode("latin-1"), "Content-Type", limits) if value else None
 
 
 def integer(headers: Headers, name: bytes, field: str, maximum: int = MAX_SAFE_INTEGER) -> int | None:
@@ -155,9 +128,8 @@ def expires_at(headers: Headers) -> int | None:
         seconds = int(moment.timestamp())
     except (ValueError, OverflowError):
         raise BadRequest("Stream-Expires-At", "is not a date and time that exists") from None
-    if not 0 <= seconds < _YEAR_10000:
-        raise BadRequest("Stream-Expires-At", "lies, in UTC, before 1970 or after 9999")
-    return seconds * 1000 + int(((fraction or ".0")[1:] + "00")[:3])
+    milliseconds = int(((fraction or ".0")[1:] + "00")[:3])
+    return asked.expires_at(seconds * 1000 + milliseconds, "Stream-Expires-At")
 
 
 def format_time(unix_ms: int) -> str:
@@ -170,9 +142,7 @@ def format_time(unix_ms: int) -> str:
 def stream_seq(headers: Headers, limits: Limits) -> bytes | None:
     """Stream-Seq, opaque bytes compared byte by byte (PROTOCOL 5.2), or None."""
     value = headers.get(b"stream-seq")
-    if value is not None and not 0 < len(value) <= limits.max_stream_seq_bytes:
-        raise BadRequest("Stream-Seq", f"must have 1 to {limits.max_stream_seq_bytes} bytes")
-    return value
+    return asked.stream_seq(value, "Stream-Seq", limits) if value is not None else None
 
 
 def if_match(headers: Headers) -> Offset | None:
@@ -187,10 +157,7 @@ def if_match(headers: Headers) -> Offset | None:
         return None  # "*" is any stream that is there (RFC 9110 13.1.1), and an append needs one anyway
     if len(value) > 1 and value[:1] == value[-1:] == b'"':
         value = value[1:-1]
-    try:
-        return offsets.parse(value.decode("latin-1"))
-    except ValueError:
-        raise BadRequest("If-Match", "must be an offset, as Stream-Next-Offset gave it") from None
+    return asked.offset(value.decode("latin-1"), "If-Match", "must be an offset, as Stream-Next-Offset gave it")
 
 
 def refuse_if_match(headers: Headers, method: str) -> None:
@@ -224,9 +191,7 @@ def producer(headers: Headers, limits: Limits) -> Producer | None:
         raise BadRequest(
             missing, "is missing: Producer-Id, Producer-Epoch and Producer-Seq come together or not at all"
         )
-    if not 0 < len(identity) <= limits.max_producer_id_bytes:
-        raise BadRequest("Producer-Id", f"must have 1 to {limits.max_producer_id_bytes} bytes")
-    return Producer(identity.decode("latin-1"), epoch, seq)
+    return Producer(asked.producer_id(identity, "Producer-Id", limits), epoch, seq)
 
 
 def fork_offset(headers: Headers) -> Offset | None:
@@ -243,7 +208,4 @@ def fork_offset(headers: Headers) -> Offset | None:
         return offsets.START
     if value == b"now":
         return None
-    try:
-        return offsets.parse(value.decode("latin-1"))
-    except ValueError:
-        raise BadRequest("Stream-Fork-Offset", "must be an offset that the source gave out") from None
+    return asked.offset(value.decode("latin-1"), "Stream-Fork-Offset", "must be an offset that the source gave out")

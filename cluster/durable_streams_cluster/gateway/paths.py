@@ -8,19 +8,14 @@ percent-encoding, too long. ``__ds`` as the first segment is reserved for contro
 import re
 from urllib.parse import unquote_to_bytes
 
-from durable_streams_cluster.gateway.headers import BadRequest
+from durable_streams_cluster import asked
+from durable_streams_cluster.asked import BadRequest
 
 PREFIX = b"/v1/stream/"
 ALL = (PREFIX, PREFIX[:-1])
 """Names no stream, but all of them."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-
-
-def has_control(text: str) -> bool:
-    """Whether a text holds what no path does."""
-    return _CONTROL.search(text) is not None
 
 
 def stream_path(encoded: bytes, max_bytes: int, field: str = "path") -> str:
@@ -33,24 +28,13 @@ def stream_path(encoded: bytes, max_bytes: int, field: str = "path") -> str:
     if _BROKEN_ESCAPE.search(encoded):
         raise BadRequest(field, "has a '%' that is not followed by two hexadecimal digits")
     raw = unquote_to_bytes(encoded)
-    if not raw:
-        raise BadRequest(field, "is empty: a stream is at /v1/stream/<path>")
     if len(raw) > max_bytes:
-        raise BadRequest(field, f"is longer than {max_bytes} bytes", status=414, code="path_too_long")
+        raise asked.path_too_long(field, max_bytes)
     try:
         path = raw.decode()
     except UnicodeDecodeError:
         raise BadRequest(field, "is not UTF-8") from None
-    if has_control(path):
-        raise BadRequest(field, "has a control character")
-    segments = path.split("/")
-    if "" in segments:
-        raise BadRequest(field, "has an empty segment: no '//' and no '/' at the end")
-    if "." in segments or ".." in segments:
-        raise BadRequest(field, "has a '.' or '..' segment")
-    if segments[0] == "__ds":
-        raise BadRequest(field, "begins with __ds, which is reserved for control APIs", status=404, code="not_found")
-    return path
+    return asked.stream_path(path, field, max_bytes)
 
 
 def source_path(value: bytes, root: bytes, max_bytes: int) -> str:

@@ -1,12 +1,14 @@
 """Outcomes, rejections and refusals as HTTP: one exhaustive match each (PROTOCOL 5; DESIGN: Unknown outcomes)."""
 
 import json
+from collections.abc import Mapping
 
 import msgspec
 
 from durable_streams_cluster.api import BadOffset, OffsetGone, ReadRejected
+from durable_streams_cluster.asked import TOO_LARGE, BadRequest
 from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded, StorageFull
-from durable_streams_cluster.gateway.headers import COMMON, BadRequest, format_time
+from durable_streams_cluster.gateway.headers import COMMON, format_time
 from durable_streams_cluster.streams.commands import Append, Producer
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import (
@@ -35,6 +37,8 @@ from durable_streams_cluster.streams.outcomes import (
 Header = tuple[bytes, bytes]
 CLOSED: Header = (b"stream-closed", b"true")
 UP_TO_DATE: Header = (b"stream-up-to-date", b"true")
+_OF_REQUESTS: Mapping[str, int] = {"not_found": 404, "body_timeout": 408, TOO_LARGE: 413, "path_too_long": 414}
+"""Others that break a rule are answered 400."""
 _JSON: Header = (b"content-type", b"application/json")
 _NO_STORE: Header = (b"cache-control", b"no-store")
 
@@ -75,7 +79,8 @@ def problem(status: int, code: str, message: str, headers: tuple[Header, ...] = 
 
 def bad_request(error: BadRequest) -> Response:
     """A request that breaks a rule."""
-    return problem(error.status, error.code, f"{error.field} {error.rule}", field=error.field)
+    status = _OF_REQUESTS.get(error.code, 400)
+    return problem(status, error.code, f"{error.field} {error.rule}", field=error.field)
 
 
 def refused(error: ClusterError, producer: Producer | None = None, *, plain_append: bool = False) -> Response:

@@ -10,6 +10,7 @@ import re
 import msgspec
 
 MAX_PART = 10**16 - 1
+FORM = "an offset is two groups of 16 digits joined by '_', as an earlier response gave it"
 _FORM = re.compile(r"([0-9]{16})_([0-9]{16})")
 
 
@@ -36,5 +37,5 @@ def parse(text: str) -> Offset:
     """
     match = _FORM.fullmatch(text)
     if match is None:
-        raise ValueError("an offset is two groups of 16 digits joined by '_', as an earlier response gave it")
+        raise ValueError(FORM)
     return Offset(int(match[1]), int(match[2]))
