@@ -31,14 +31,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "asked": (*BASE, "streams"),
     "answer": ("streams",),
     "api": (*BASE, "streams", "answer"),
+    "crowd": (*BASE, "api"),
     "observe": (*BASE, "clock", "config"),
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
     "runtime": (
         *(*BASE, "settings", "clock", "config", "policies"),
-        *("raft", "streams", "asked", "answer", "api", "storage", "replica", "observe", PROTO),
+        *("raft", "streams", "asked", "answer", "api", "crowd", "storage", "replica", "observe", PROTO),
     ),
-    "gateway": (*BASE, "clock", "config", "asked", "answer", "api", "streams", "observe"),
+    "gateway": (*BASE, "clock", "config", "asked", "answer", "api", "crowd", "streams", "observe"),
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
@@ -55,7 +56,7 @@ PURE = re.compile(
     rf"""{CLUSTER}\.(
         ids | limits | errors | asked | settings | policies | config | (raft|streams|replica)(\..+)?
         | storage\.(keys|kv|memory|codecs|dropping|export|raft_log|stream_reader|stream_store|sweep)
-        | runtime\.(wire|grpc_status|outbox|greeting) | local\.plan
+        | runtime\.(wire|grpc_status|streams_wire|outbox|greeting) | local\.plan
         | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )
         | {CLIENT}\._(?!_).+""",

@@ -10,7 +10,8 @@ Layers, from the pure middle outwards (read them in this order):
 6. ``gateway``: HTTP in and out as values, and the two loops that wait (long-poll, SSE).
 7. ``observe``: what the node says of itself.
 
-``api.Streams`` is the one door between 5 and 6, ``asked`` what every request has to keep to, however it came; ``node`` builds every object; ``cli`` reads argv and environment.
+``api.Streams`` is the one door between 5 and 6, ``asked`` what every request has to keep to, however it came; ``node``
+builds every object; ``cli`` reads argv and environment.
 """
 
 __version__ = "0.1.0"

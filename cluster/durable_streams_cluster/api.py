@@ -13,7 +13,7 @@ from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.offsets import Offset
-from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
+from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
 
 
 class From(Enum):
@@ -55,6 +55,8 @@ class Page(msgspec.Struct):
     expires_at_ms: int | None
     encoded: dict[str, bytes]
     """Forms of the bodies made by readers, kept for the next reader of the same page."""
+    behind: int = 0
+    """Bytes of the stream behind the page, when it was made."""
     after_cr: bool = False
     """Of text: the page begins with a line feed, right behind a carriage return: one line end in two appends."""
 
@@ -90,15 +92,18 @@ class Watch(Protocol):
 class Streams(Protocol):
     """Streams by path. Every call may raise ``ClusterError``."""
 
-    async def create(self, command: Create) -> Outcome:
-        """Create or confirm (PROTOCOL 5.1, 4.2)."""
+    def create(self, command: Create) -> Answer:
+        """Create or confirm (PROTOCOL 5.1, 4.2). Raises at once, or tells it later; so do the other two.
+
+        What one caller asks of a stream, one call after the other, happens in that order: no answer need be waited for.
+        """
         ...
 
     def append(self, command: Append) -> Answer:
-        """Append, close, or both (PROTOCOL 5.2, 5.3). Raises at once, or tells it later."""
+        """Append, close, or both (PROTOCOL 5.2, 5.3)."""
         ...
 
-    async def delete(self, command: Delete) -> Outcome:
+    def delete(self, command: Delete) -> Answer:
         """Delete (PROTOCOL 5.4)."""
         ...
 

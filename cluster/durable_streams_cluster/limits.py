@@ -1,5 +1,6 @@
 """Every bound of the system, in one place, with the relations between them asserted where they are defined."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 KIB = 1024
@@ -102,13 +103,21 @@ PEER_CONNECTIONS = 2 * PEER_STREAMS * MAX_PEERS
 """To the peer listener. Twice what the peers need: one that comes back may do so before its last one is known dead."""
 
 
-GRPC_CONNECTIONS = 16
-"""To the listener for clients, which operators ask."""
-
-
 def max_lingering(connections: int) -> int:
     """How many connections that were refused may stay until they have read it, of a listener with so many others."""
     return min(max(connections // 8, 16), 256)
+
+
+def grpc_connections(connections: int) -> int:
+    """How many connections the gRPC listener for clients takes, of a node that takes so many over HTTP.
+
+    A program needs one, whatever it does at a time, and an operator another one.
+    """
+    return min(max(connections // 8, 16), 1000)
+
+
+GRPC_CALLS = 10_000
+"""Calls to the listener for clients that are under way, all those that follow a stream among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,28 +224,27 @@ class FilePlan:
     """How a node shares the files that its process may open: to a store, one that cannot be opened is the end."""
 
     reserved: int
-    """For everything but connections to the protocol's listener."""
+    """For everything but connections of clients."""
     connections: int
+    """To that one; there are some of others for each."""
 
     @classmethod
     def wanted(cls, connections: int, *, in_memory: bool, peers: int = 0) -> "FilePlan":
         """The plan in which ``connections`` fit, of a node with so many ``peers``."""
         store = 0 if in_memory else STORE_OPEN_FILES
         between = PEER_CONNECTIONS + PEER_STREAMS * peers if peers else 0
-        ours = OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS) + GRPC_CONNECTIONS
+        ours = OPS_CONNECTIONS + max_lingering(OPS_CONNECTIONS)
         return cls(store + between + OTHER_OPEN_FILES + ours, connections)
 
     def within(self, files: int) -> "FilePlan":
         """The same with so many connections, none perhaps, as fit into ``files``."""
-        if files >= self.files:
-            return self
-        left = max(files - self.reserved, 0)
-        return FilePlan(self.reserved, min(self.connections, max(left - max_lingering(left), 0)))
+        fits = bisect_right(range(self.connections + 1), files - self.reserved, key=_files_for)
+        return FilePlan(self.reserved, max(fits - 1, 0))
 
     @property
     def files(self) -> int:
         """What the process has to be allowed."""
-        return self.reserved + self.connections + max_lingering(self.connections)
+        return self.reserved + _files_for(self.connections)
 
     def __post_init__(self) -> None:
         # Two listeners with two addresses each (localhost). What is accepted becomes a connection, or is closed, in
@@ -245,20 +253,32 @@ class FilePlan:
         assert self.connections >= 0
 
 
+def _files_for(connections: int) -> int:
+    """Of clients: so many connections over HTTP, those that are refused, and those over gRPC that go with them."""
+    return connections + max_lingering(connections) + grpc_connections(connections)
+
+
 @dataclass(frozen=True, slots=True)
 class GrpcLimits:
     """What the listener for clients takes. Sizes in bytes, times in seconds."""
 
-    message_bytes: int = 64 * KIB
-    """One question, or its answer: a row of less than 1 KiB for each of ``MAX_MEMBERS``."""
-    streams: int = 8
-    """Questions under way on one connection; and on all of them no more than there may be connections."""
+    message_bytes: int = Limits().max_append_bytes + 64 * KIB
+    """One request, or one reply: the largest append and what is around it, or a row of less than 1 KiB for each of
+    ``MAX_MEMBERS``."""
+    connections: int = grpc_connections(Limits().max_connections)
+    streams: int = 1000
+    """Calls under way on one connection."""
     keepalive_s: float = 10.0
     keepalive_timeout_s: float = 10.0
     """As of ``PeerLimits``. Clients may be far away, and nothing waits for them."""
 
     def __post_init__(self) -> None:
         assert self.message_bytes >= 4 * KIB * MAX_MEMBERS, "all members must fit"
+
+    @classmethod
+    def of(cls, limits: Limits) -> "GrpcLimits":
+        """Those of a node with such limits."""
+        return cls(limits.max_append_bytes + 64 * KIB, grpc_connections(limits.max_connections))
 
 
 @dataclass(frozen=True, slots=True)

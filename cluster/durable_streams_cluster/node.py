@@ -12,16 +12,17 @@ from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, DiskHangs, StorageError
 from durable_streams_cluster.gateway.serve import HttpServer
-from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan, PeerLimits
+from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan, GrpcLimits, PeerLimits
 from durable_streams_cluster.observe.health import HealthApp, failing
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Member
 from durable_streams_cluster.replica.bootstrap import cluster_of
 from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.belonging import Belonging
+from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.greeting import Identity
-from durable_streams_cluster.runtime.grpc_admin import AdminListener
 from durable_streams_cluster.runtime.grpc_asking import Contacts
+from durable_streams_cluster.runtime.grpc_clients import ClientListener
 from durable_streams_cluster.runtime.operating import Operating
 from durable_streams_cluster.runtime.peers import Handlers, Peers
 from durable_streams_cluster.runtime.reports import Reports, Standing
@@ -37,6 +38,9 @@ from durable_streams_cluster.storage.space import measure
 from durable_streams_cluster.storage.stream_store import StreamStore
 
 log = logging.getLogger(__name__)
+
+GRACE_S = 1.0
+"""Of calls over gRPC, at the end: for their answers to leave."""
 
 
 class Former(NamedTuple):
@@ -235,7 +239,8 @@ class Node:
             self._belonging = Belonging(stored, config.advertise, self._keep, self._contacts, self._links)
         self._ready = {"cluster": self._belongs, "draining": self._not_draining}
         self._operating = Operating(self._belonging)
-        self._admin = AdminListener(config.listen.grpc, self._operating)
+        self._calls = Calls(config.limits, self.metrics)
+        self._clients = ClientListener(config.listen.grpc, self._operating, self._calls, GrpcLimits.of(config.limits))
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
         health = HealthApp(self._ready, self.metrics)
         self._ops = HttpServer(health, config.listen.ops.host, config.listen.ops.port, few, name="ops")
@@ -246,7 +251,7 @@ class Node:
     async def start(self, on_ready: Callable[[Addresses], None]) -> None:
         """Find out of which cluster this node is, or begin one; then serve it."""
         await self._ops.start()
-        await self._admin.start()
+        await self._clients.start()
         peer: Address | None = None
         if self._belonging is not None:
             await self._belonging.start()
@@ -254,7 +259,13 @@ class Node:
             peer = Address(self._config.listen.peer.host, self._belonging.peers.port)
         assert self._kv is not None
         serving = self._serving = Serving(
-            self._config, self._kv, self._stored, self._clock, self.metrics, lambda _: self._failed.set()
+            self._config,
+            self._kv,
+            self._stored,
+            self._clock,
+            self.metrics,
+            self._calls,
+            lambda _: self._failed.set(),
         )
         self._ready |= serving.checks
         self.metrics.servers.update(http=serving.http, ops=self._ops)
@@ -265,7 +276,7 @@ class Node:
             self._belonging.attach(serving.driver, reports.own)
         await serving.start()
         http = Address(serving.http.host, serving.http.port)
-        grpc = Address(self._config.listen.grpc.host, self._admin.port)
+        grpc = Address(self._config.listen.grpc.host, self._clients.port)
         on_ready(Addresses(http=http, grpc=grpc, peer=peer, ops=Address(self._ops.host, self._ops.port)))
 
     async def _be_born(self, belonging: Belonging) -> None:
@@ -328,7 +339,7 @@ class Node:
         if self._serving is not None:
             await self._serving.drain()
         await self._ops.stop()
-        await self._admin.stop()
+        await self._clients.stop(GRACE_S)
         if self._belonging is not None:
             await self._belonging.stop()
         if self._serving is not None:

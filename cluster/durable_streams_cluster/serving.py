@@ -16,6 +16,7 @@ from durable_streams_cluster.raft import Room
 from durable_streams_cluster.replica.cluster_time import Now
 from durable_streams_cluster.replica.group import Place
 from durable_streams_cluster.replica.replica import Replica
+from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.jobs import Jobs
 from durable_streams_cluster.runtime.service import LocalStreams
@@ -44,9 +45,10 @@ class Serving:
         stored: StoredIdentity,
         clock: SystemClock,
         metrics: Metrics,
+        calls: Calls,
         fatal: Callable[[BaseException], None],
     ) -> None:
-        """``fatal``: see ``Driver``."""
+        """``calls`` are answered from here; ``fatal``: see ``Driver``."""
         self._config = config
         rng = SystemRandom()
         place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__, stored.incarnation)
@@ -58,7 +60,9 @@ class Serving:
         if config.public_url is not None:
             app.public_url = config.public_url.rstrip("/").encode()
         http = self.http = HttpServer(app, config.listen.http.host, config.listen.http.port, config.limits)
-        app.crowd.unsent_bytes = lambda: http.state.unsent_bytes
+        app.crowd.unsent_bytes = lambda: http.state.unsent_bytes + calls.follows.unsent_bytes
+        calls.attach(self.streams, app.crowd)
+        self._calls = calls
         metrics.inflight_bytes = lambda: driver.admission.inflight_bytes
         metrics.wall_clock_doubted = lambda: int(driver.wall.doubted)
         metrics.proposals_pending = lambda: driver.admission.waiting
@@ -67,7 +71,7 @@ class Serving:
         metrics.disk = driver.space.metrics
         metrics.takes_no_entries = lambda: int(not replica.group.leads and replica.group.core.room is Room.NONE)
         self._chores = Jobs(driver, self.streams, clock, metrics)
-        self._chores.end_live = app.live.end
+        self._chores.end_live = self._end_live
         self._jobs: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -90,12 +94,17 @@ class Serving:
         await self.driver.hand_over.run()
         self.driver.removal.end()
         self.app.drain()
+        self._calls.drain()
         if self.driver.failure is None:
             await self.http.drain(self._config.limits.drain_timeout_s)
             await self.driver.drain()
         if self._jobs is not None:
             self._jobs.cancel()
         await self.http.stop()
+
+    def _end_live(self) -> None:
+        self.app.live.end()
+        self._calls.follows.end()
 
     def _jobs_ended(self, jobs: asyncio.Task[None]) -> None:
         if not jobs.cancelled() and (error := jobs.exception()) is not None:

@@ -7,8 +7,10 @@ import grpc
 import pytest
 
 from durable_streams_cluster.errors import ConfigError, Unavailable
-from durable_streams_cluster.limits import GrpcLimits
-from durable_streams_cluster.runtime.grpc_admin import AdminListener
+from durable_streams_cluster.limits import GrpcLimits, Limits
+from durable_streams_cluster.observe.metrics import Metrics
+from durable_streams_cluster.runtime.calls import Calls
+from durable_streams_cluster.runtime.grpc_clients import ClientListener
 from durable_streams_cluster.runtime.operating import Operating
 from durable_streams_cluster.settings import Address
 from durable_streams_proto.v1.admin_pb2 import StatusReply, StatusRequest
@@ -37,10 +39,14 @@ class Answers:
         return ChangeReply(result=ChangeReply.DONE, text=request.remove)
 
 
+def listening(address: Address, answers: Answers) -> ClientListener:
+    return ClientListener(address, answers, Calls(Limits(), Metrics()), GrpcLimits())
+
+
 def test_answers_and_refusals() -> None:
     async def play() -> None:
         answers = Answers()
-        listener = AdminListener(Address("127.0.0.1", 0), answers)
+        listener = listening(Address("127.0.0.1", 0), answers)
         await listener.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
@@ -71,7 +77,7 @@ def test_an_address_in_use_is_a_matter_of_configuration() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = Address("127.0.0.1", taken.getsockname()[1])
             with pytest.raises(ConfigError, match=f"grpc: cannot listen on {address}: the address is in use"):
-                await AdminListener(address, Answers()).start()
+                await listening(address, Answers()).start()
 
     run(play())
 

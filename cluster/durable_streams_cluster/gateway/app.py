@@ -16,11 +16,11 @@ from durable_streams_cluster.answer import Told, outcome
 from durable_streams_cluster.api import Page, Streams
 from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import ClusterError, Overloaded
 from durable_streams_cluster.gateway import caching, codec, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
-from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.gateway.direct import Direct
 from durable_streams_cluster.gateway.headers import COMMON, Headers
 from durable_streams_cluster.gateway.live import LiveReads

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.api import From, Page, Streams, Watch
 from durable_streams_cluster.clock import Clock
+from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.gateway import caching, pages, sse, status
 from durable_streams_cluster.gateway.codec import ReadRequest
-from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.pacing import ClosedPacing
 from durable_streams_cluster.gateway.status import Response

@@ -4,7 +4,7 @@ Relied on, and not set here: C-core answers pings on threads of its own, so that
 taken for dead. A process that has these threads must not fork: ``subprocess`` spawns, uvloop's subprocesses fork.
 """
 
-from durable_streams_cluster.limits import GRPC_CONNECTIONS, KIB, MIB, PEER_CONNECTIONS, GrpcLimits, PeerLimits
+from durable_streams_cluster.limits import KIB, MIB, PEER_CONNECTIONS, GrpcLimits, PeerLimits
 
 Options = list[tuple[str, int]]
 
@@ -58,7 +58,7 @@ def listening(limits: PeerLimits) -> Options:
 
 def serving(limits: GrpcLimits) -> Options:
     """Of the listener for clients."""
-    return _accepting(limits, GRPC_CONNECTIONS, limits.streams)
+    return _accepting(limits, limits.connections, limits.streams)
 
 
 def _accepting(limits: PeerLimits | GrpcLimits, connections: int, streams: int) -> Options:

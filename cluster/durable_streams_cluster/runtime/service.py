@@ -18,7 +18,7 @@ from durable_streams_cluster.streams import reading
 from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import MAX_PART, Offset
-from durable_streams_cluster.streams.outcomes import NotFound, Outcome, SoftDeleted
+from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
 
 PAGE_CACHE_BYTES = 16 * MIB
 
@@ -52,9 +52,9 @@ class LocalStreams:
 
     # ------------------------------------------------------------------------------------------------------- writes
 
-    async def create(self, command: Create) -> Outcome:
+    def create(self, command: Create) -> Answer:
         """See ``api.Streams``."""
-        return await self._driver.propose(command, len(command.body) + COMMAND_BYTES)
+        return self._driver.propose(command, len(command.body) + COMMAND_BYTES)
 
     def append(self, command: Append) -> Answer:
         """See ``api.Streams``."""
@@ -63,12 +63,12 @@ class LocalStreams:
             outcome.then(lambda _: self.retention.grew(command.path))
         return outcome
 
-    async def delete(self, command: Delete) -> Outcome:
+    def delete(self, command: Delete) -> Answer:
         """See ``api.Streams``."""
         ref = self._view.find(command.path)
-        outcome = await self._driver.propose(command, COMMAND_BYTES)
+        outcome = self._driver.propose(command, COMMAND_BYTES)
         if ref is not None:
-            self.lifetimes.forget(ref)
+            outcome.then(lambda told: None if isinstance(told, Exception) else self.lifetimes.forget(ref))
         return outcome
 
     # -------------------------------------------------------------------------------------------------------- reads
@@ -202,6 +202,7 @@ class LocalStreams:
         page.next = meta.offset_at(end)
         page.up_to_date = end == meta.tail
         page.closed = meta.closed and page.up_to_date
+        page.behind = meta.tail - end
         page.after_cr = after_cr
         return page
 

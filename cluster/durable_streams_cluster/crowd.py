@@ -23,6 +23,10 @@ class Crowd:
         pressed = self.unsent_bytes() >= self._limits.max_unsent_bytes // 2
         return self._limits.pressed_read_bytes if pressed else None
 
+    def page_of_at_most(self, asked: int) -> int | None:
+        """The same for a reader that asks for so many; 0: as many as usual."""
+        return min(filter(None, (asked, self.page_bytes())), default=None)
+
     def has_room(self, page: Page) -> bool:
         """Whether a page may be sent now; a small one always may, and any one while nothing else is unsent."""
         unsent = self.unsent_bytes()

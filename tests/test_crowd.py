@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from durable_streams_cluster.api import Page
+from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import Overloaded
-from durable_streams_cluster.gateway.crowd import Crowd
 from durable_streams_cluster.limits import KIB, Limits
 from durable_streams_cluster.streams.offsets import START
 from tests.gateway.serving import serving, until
