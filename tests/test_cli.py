@@ -235,8 +235,8 @@ def serve_within(monkeypatch: pytest.MonkeyPatch, system: System, *argv: str) ->
 @pytest.mark.parametrize(
     ("system", "after"),
     [
-        (System(1024, 524_288), (11_120, 524_288)),
-        (System(1024, resource.RLIM_INFINITY), (11_120, resource.RLIM_INFINITY)),
+        (System(1024, 524_288), (12_104, 524_288)),
+        (System(1024, resource.RLIM_INFINITY), (12_104, resource.RLIM_INFINITY)),
         (System(65_536, 65_536), (65_536, 65_536)),
         (System(resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)),
     ],
@@ -255,13 +255,13 @@ def test_the_limit_of_open_files_is_raised_to_what_is_needed(
         (
             System(1024, 4096),
             (),
-            2976,
-            "WARNING cli: the system allows this process 4096 open files, and 864 are for the node itself: that leaves "
-            "room for 2976 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
-            "11120 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
+            2660,
+            "WARNING cli: the system allows this process 4096 open files, and 848 are for the node itself: that leaves "
+            "room for 2660 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
+            "12104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
         ),
-        (System(1024, 524_288, fixed=True), (), 140, "allows this process 1024 open files"),
-        (System(1024, 1024), ("--in-memory",), 588, "and 352 are for the node itself"),
+        (System(1024, 524_288, fixed=True), (), 142, "allows this process 1024 open files"),
+        (System(1024, 1024), ("--in-memory",), 551, "and 336 are for the node itself"),
     ],
 )
 def test_fewer_open_files_are_fewer_connections(
@@ -283,8 +283,8 @@ def test_too_few_open_files_for_any_use_are_refused(
 ) -> None:
     assert serve_within(monkeypatch, System(256, 900)) == (2, None)
     assert capsys.readouterr().err == (
-        "durable-streams: error: the system allows this process 900 open files, and 864 are for the node itself: that "
-        "leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 11120 (ulimit -n in a "
+        "durable-streams: error: the system allows this process 900 open files, and 848 are for the node itself: that "
+        "leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 12104 (ulimit -n in a "
         "shell, LimitNOFILE= in a systemd unit) and start again\n"
     )
 

@@ -19,6 +19,7 @@ from durable_streams_cluster.replica.exchange import Addressed, Forward
 from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime import driver as driver_module
 from durable_streams_cluster.runtime import wire
+from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.outbox import Kind
 from durable_streams_cluster.serving import Serving
 from durable_streams_cluster.storage.identity import StoredIdentity
@@ -49,7 +50,9 @@ def one_of_three(**limits: float) -> Serving:
     """The others are not there."""
     config = Config.load({"http": "127.0.0.1:0"}, {}, None)
     config = replace(config, limits=replace(config.limits, **limits))
-    return Serving(config, MemoryKv(), STORED, SystemClock(), Metrics(), lambda _: None)
+    metrics = Metrics()
+    calls = Calls(config.limits, metrics)
+    return Serving(config, MemoryKv(), STORED, SystemClock(), metrics, calls, lambda _: None)
 
 
 async def listening(serving: Serving) -> tuple[asyncio.Task[None], str]:
@@ -119,7 +122,8 @@ async def simulated(kv: StallingKv) -> AsyncIterator[Serving]:
     config = Config.load({}, {}, None)
     kept, driver_module.Disk = driver_module.Disk, SimulatedDisk  # type: ignore[misc, assignment]
     try:
-        serving = Serving(config, kv, STORED, SimulatedClock(), Metrics(), lambda _: None)  # type: ignore[arg-type]
+        calls = Calls(config.limits, metrics := Metrics())
+        serving = Serving(config, kv, STORED, SimulatedClock(), metrics, calls, lambda _: None)  # type: ignore[arg-type]
     finally:
         driver_module.Disk = kept  # type: ignore[misc]
     serving.driver.transport = away = Followers()

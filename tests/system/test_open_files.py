@@ -79,13 +79,13 @@ def test_as_many_connections_as_fit_and_the_store_goes_on(
 ) -> None:
     with running(LimitedServer(tmp_path, FEW)) as server:
         assert server.process is not None
-        assert "room for 140 connections, not 10000" in server.process.errors
+        assert "room for 142 connections, not 10000" in server.process.errors
         writer = connect(server, clients)
         assert ask(writer, "PUT") == 201
         reader = connect(server, clients)
         reader.request("GET", "/v1/stream/s?offset=-1&live=sse")
         events = reader.getresponse()
-        for _ in range(140 - 2):
+        for _ in range(142 - 2):
             assert ask(connect(server, clients), "HEAD") == 200
         for number in range(1200):  # more than all the files that it may open
             assert refused(server)
@@ -107,7 +107,7 @@ def test_too_few_for_any_use(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError):
         process.wait_ready()
     assert process.wait() == 2
-    assert "raise the limit to 11120 (ulimit -n in a shell, LimitNOFILE= in a systemd unit)" in process.errors
+    assert "raise the limit to 12104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit)" in process.errors
     assert not (tmp_path / "data").exists()
 
 
