@@ -263,8 +263,8 @@ class GrpcLimits:
     """What the listener for clients takes. Sizes in bytes, times in seconds."""
 
     message_bytes: int = Limits().max_append_bytes + 64 * KIB
-    """One request, or one reply: the largest append and what is around it, or a row of less than 1 KiB for each of
-    ``MAX_MEMBERS``."""
+    """One request, or one reply: the largest append and what is around it, some 256 KiB of small ones, or a row of less
+    than 1 KiB for each of ``MAX_MEMBERS``."""
     connections: int = grpc_connections(Limits().max_connections)
     streams: int = 1000
     """Calls under way on one connection."""
@@ -278,7 +278,7 @@ class GrpcLimits:
     @classmethod
     def of(cls, limits: Limits) -> "GrpcLimits":
         """Those of a node with such limits."""
-        return cls(limits.max_append_bytes + 64 * KIB, grpc_connections(limits.max_connections))
+        return cls(max(limits.max_append_bytes, MIB) + 64 * KIB, grpc_connections(limits.max_connections))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,11 @@ class Calls:
         """The node is of a cluster: from now on it answers."""
         self._streams, self.follows.crowd = streams, crowd
 
+    @property
+    def max_append_bytes(self) -> int:
+        """How large an append may be."""
+        return self._limits.max_append_bytes
+
     def drain(self) -> None:
         """End what goes on and on, once it was told what there is to tell: its clients go on at another node."""
         self._draining = True

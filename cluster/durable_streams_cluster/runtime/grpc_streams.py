@@ -16,6 +16,8 @@ from durable_streams_proto.v1.streams_pb2_grpc import StreamsServicer, add_Strea
 
 ERROR = "ds-error-bin"
 """The trailer with the ``Error``."""
+MOST_BYTES = "ds-max-append-bytes"
+"""Metadata of Write: how large an append may be."""
 
 T = TypeVar("T")
 _Context = ServicerContext[Any, Any]
@@ -52,6 +54,8 @@ class _Service(StreamsServicer):
         await _answer(context, self._calls.follow(request, context.write))
 
     async def Write(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
+        # One message that is too large would end the call: clients do not send it.
+        await context.send_initial_metadata(((MOST_BYTES, str(self._calls.max_append_bytes)),))
         await _answer(context, self._calls.write(context.read, context.write))
 
 

@@ -134,7 +134,8 @@ class StreamsServicer(object):
         """Many creates, appends and deletes, in batches, without waiting for replies. What is written to one stream on one call
         happens in the order in which it was sent, except for what is refused as OVERLOADED or STORAGE_FULL: that is left out,
         and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
-        breaks, what was not answered may or may not have happened.
+        breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
+        "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,8 @@ class StreamsStub:
     """Many creates, appends and deletes, in batches, without waiting for replies. What is written to one stream on one call
     happens in the order in which it was sent, except for what is refused as OVERLOADED or STORAGE_FULL: that is left out,
     and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
-    breaks, what was not answered may or may not have happened.
+    breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
+    "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
     """
 
 @_typing.type_check_only
@@ -91,7 +92,8 @@ class StreamsAsyncStub(StreamsStub):
     """Many creates, appends and deletes, in batches, without waiting for replies. What is written to one stream on one call
     happens in the order in which it was sent, except for what is refused as OVERLOADED or STORAGE_FULL: that is left out,
     and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
-    breaks, what was not answered may or may not have happened.
+    breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
+    "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
     """
 
 class StreamsServicer(metaclass=_abc_1.ABCMeta):
@@ -163,7 +165,8 @@ class StreamsServicer(metaclass=_abc_1.ABCMeta):
         """Many creates, appends and deletes, in batches, without waiting for replies. What is written to one stream on one call
         happens in the order in which it was sent, except for what is refused as OVERLOADED or STORAGE_FULL: that is left out,
         and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
-        breaks, what was not answered may or may not have happened.
+        breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
+        "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
         """
 
 def add_StreamsServicer_to_server(servicer: StreamsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
