@@ -59,7 +59,7 @@ PURE = re.compile(
         | runtime\.(wire|grpc_status|streams_wire|outbox|greeting) | local\.plan
         | gateway\.(codec|headers|status|caching|sse|paths|pages)
         )
-        | {CLIENT}\._(?!_).+""",
+        | {CLIENT}\.(errors|types|_(?!_).+)""",
     re.VERBOSE,
 )
 # What pure modules may import of ours though it is not in that list: declarations only.
@@ -75,6 +75,7 @@ DOORS = {
     "time": r".*\.clock",
     "rocksdict": rf"{CLUSTER}\.storage\.rocks\w*",
     "uvicorn": rf"{CLUSTER}\.gateway\.(serve|connection|exchange|shared)",
+    "httpx": rf"{CLIENT}\.http_transport",
     "grpc": rf"{CLUSTER}\.runtime\.grpc_\w+|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
 }
 CLI = re.compile(r".*\.cli(\..*|_\w+)?")

@@ -1,0 +1,86 @@
+"""How values are written on the command line. Pure; each raises ArgumentTypeError with the rule that was broken."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+DEFAULT_TARGET = "127.0.0.1:4438"
+TARGET_ENV = "DURABLE_STREAMS_TARGET"
+TOKEN_ENV = "DURABLE_STREAMS_TOKEN"  # noqa: S105  # a name
+
+_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES: Mapping[str, int] = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "KB": 1000, "MB": 1000**2}
+
+
+def targets(given: str) -> list[str]:
+    """``HOST:PORT,...`` of listeners for clients."""
+    found = [each.strip() for each in given.split(",") if each.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("names no node: write HOST:PORT of its --grpc listener")
+    return [address(each, "of a node's --grpc listener") for each in found]
+
+
+def cluster(given: str) -> list[str]:
+    """The same, or one URL."""
+    if given.startswith(("http://", "https://")):
+        return [given]
+    return targets(given)
+
+
+def address(given: str, what: str) -> str:
+    """``HOST:PORT``; ``what`` says of what."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", given)
+    if found is None or not 0 < int(found[2]) <= 65535:
+        raise argparse.ArgumentTypeError(f"{given!r} is not HOST:PORT {what}")
+    return given
+
+
+def seconds(given: str) -> float:
+    """A time."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", given)
+    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a time: write 500ms, 30s, 2m, 12h or 7d")
+    return value
+
+
+def whole_seconds(given: str) -> int:
+    """A time that is whole seconds."""
+    value = seconds(given)
+    if value != int(value):
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number of seconds")
+    return int(value)
+
+
+def unix_ms(given: str) -> int:
+    """A date and time, as Unix milliseconds."""
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a time with its zone: write 2030-01-01T00:00:00Z")
+    return round(moment.timestamp() * 1000)
+
+
+def size(given: str) -> int:
+    """A number of bytes."""
+    found = re.fullmatch(r"([0-9]{1,12})\s*([A-Za-z]*)", given)
+    unit = _SIZES.get(found[2].upper()) if found else None
+    if found is None or unit is None or int(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a size: write 100, 64KiB or 1MiB")
+    return int(found[1]) * unit
+
+
+def count(given: str) -> int:
+    """A number from 1 on."""
+    if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number from 1 on")
+    return int(given)
+
+
+def unescaped(text: str) -> str:
+    r"""What is typed: ``\n``, ``\r``, ``\t`` and ``\\`` stand for what they do elsewhere."""
+    known = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+    return re.sub(r"\\([nrt\\])", lambda match: known[match[1]], text)

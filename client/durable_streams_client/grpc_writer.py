@@ -1,0 +1,261 @@
+"""Writes to a cluster, on one call to one node at a time: batches out, replies in, and what is open sent again.
+
+An operation is open until it has an outcome. When a call breaks, those of it that may happen twice without harm, and
+those that never left, go out again in their order on the next call; of others nobody knows, and they fail.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from durable_streams_client import _wire, errors
+from durable_streams_client._retry import Backoff
+from durable_streams_client._routing import Routes
+from durable_streams_client.errors import DurableStreamError
+from durable_streams_client.grpc_failures import failure_of
+from durable_streams_client.types import AppendRequest, AppendResult, CreateRequest, DeleteRequest
+from durable_streams_proto.v1 import streams_pb2 as pb
+
+if TYPE_CHECKING:
+    from durable_streams_proto.v1.streams_pb2_grpc import StreamsAsyncStub
+
+Request = AppendRequest | CreateRequest | DeleteRequest
+
+Metadata = tuple[tuple[str, str], ...]
+
+MOST_BYTES = "ds-max-append-bytes"
+"""The server's metadata that says how large an append may be."""
+OVERHEAD_BYTES = 128
+"""Of a request, beside its body."""
+CONNECT_S = 2.5
+BATCH_BYTES = 256 * 1024
+BATCH_REQUESTS = 512
+"""What leaves in one message, at most; a larger append leaves alone."""
+
+
+class _Open:
+    """One operation."""
+
+    __slots__ = ("future", "in_flight", "number", "request", "size", "timer", "unknown")
+
+    def __init__(self, number: int, request: Request, timer: asyncio.TimerHandle) -> None:
+        self.number, self.request, self.timer = number, request, timer
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.size = OVERHEAD_BYTES + (len(request.body) if not isinstance(request, DeleteRequest) else 0)
+        self.in_flight = False
+        """It was sent on this call, and is not answered."""
+        self.unknown = False
+        """It was sent before, and nobody knows what became of that."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may happen twice without harm."""
+        return not isinstance(self.request, AppendRequest) or self.request.is_idempotent
+
+
+class Writer:
+    """All writes of one client."""
+
+    def __init__(self, routes: Routes, stub: Callable[[str], "StreamsAsyncStub"], metadata: Metadata) -> None:
+        """``stub`` gives that of a node, by its target; ``metadata`` goes with each call."""
+        self._routes = routes
+        self._metadata = metadata
+        self._stub = stub
+        self._open: dict[int, _Open] = {}
+        self._unsent: deque[_Open] = deque()
+        self._last = 0
+        self._wake = asyncio.Event()
+        """There is something to send."""
+        self._running: asyncio.Task[None] | None = None
+        self._backoff = Backoff(SystemRandom().random)
+        self._leaves = False
+        """The node that is written to does not serve: what it was given is waited for, and nothing more is."""
+        self._trouble = ""
+        """What was in the way last, for people."""
+        self._most_bytes: int | None = None
+        """Of one append, as the node says that is written to; None: it did not."""
+        self._answers = 0
+        """Messages with replies, on all calls."""
+        self._closed = False
+
+    def send(self, request: Request, timeout_s: float) -> "asyncio.Future[Any]":
+        """Send a request in its turn; its future has an outcome after ``timeout_s`` (seconds) at the latest."""
+        if self._closed:
+            raise errors.ClientClosedError("this client was closed")
+        loop = asyncio.get_running_loop()
+        self._last += 1
+        number = self._last
+        operation = _Open(number, request, loop.call_later(timeout_s, self._too_late, number, timeout_s))
+        self._open[number] = operation
+        self._unsent.append(operation)
+        self._wake.set()
+        if self._running is None:
+            self._running = loop.create_task(self._run(), name="durable-streams-writer")
+        return operation.future
+
+    async def aclose(self) -> None:
+        """End the call; what is open is told so."""
+        self._closed = True
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+        for operation in list(self._open.values()):
+            self._give_up(operation, "the client was closed", errors.ClientClosedError)
+
+    # -------------------------------------------------------------------------------------------------------- outcomes
+
+    def _settle(self, operation: _Open, outcome: _wire.Written) -> None:
+        self._open.pop(operation.number, None)
+        operation.timer.cancel()
+        if operation.future.done():
+            return  # Nobody waits any more.
+        if isinstance(outcome, DurableStreamError):
+            operation.future.set_exception(outcome)
+        else:
+            operation.future.set_result(outcome)
+
+    def _give_up(self, operation: _Open, why: str, otherwise: type[DurableStreamError]) -> None:
+        if operation.in_flight or operation.unknown:
+            self._settle(operation, errors.OutcomeUnknownError(f"{why}; it may or may not have happened"))
+        else:
+            self._settle(operation, otherwise(f"{why}; nothing was stored"))
+
+    def _too_late(self, number: int, timeout_s: float) -> None:
+        why = f"no answer within {timeout_s:g} s{f': {self._trouble}' if self._trouble else ''}"
+        self._give_up(self._open[number], why, errors.UnavailableError)
+
+    def _answered(self, reply: pb.WriteReply) -> None:
+        operation = self._open.get(reply.number)
+        if operation is None:
+            return
+        operation.in_flight = False
+        outcome = _wire.written(reply)
+        match outcome:
+            case errors.UnavailableError():
+                self._leaves, self._trouble = True, str(outcome)
+                self._again(operation, self._backoff.wait_s())
+            case errors.StorageFullError():
+                self._settle(operation, outcome)
+            case errors.OverloadedError():
+                self._trouble = str(outcome)
+                self._again(operation, self._backoff.wait_s(outcome.retry_after_s))
+            case errors.OutcomeUnknownError() if operation.may_repeat:
+                operation.unknown, self._trouble = True, str(outcome)
+                self._again(operation, self._backoff.wait_s())
+            case errors.StreamNotFoundError() if operation.unknown and isinstance(operation.request, DeleteRequest):
+                self._settle(operation, False)  # By the sending before.
+            case AppendResult() if outcome.duplicate and operation.unknown:
+                self._settle(operation, replace(outcome, duplicate=False))  # Of the sending before.
+            case _:
+                self._backoff.reset()
+                self._settle(operation, outcome)
+
+    def _again(self, operation: _Open, wait_s: float) -> None:
+        asyncio.get_running_loop().call_later(wait_s, self._requeue, operation)
+
+    def _requeue(self, operation: _Open) -> None:
+        if operation.number in self._open and not operation.in_flight:
+            self._unsent.append(operation)
+            self._wake.set()
+
+    # ---------------------------------------------------------------------------------------------------------- calls
+
+    async def _run(self) -> None:
+        while True:
+            while not self._unsent:
+                self._wake.clear()
+                await self._wake.wait()
+            now = asyncio.get_running_loop().time
+            target = self._routes.choose(now())
+            self._leaves = False
+            answered = self._answers
+            try:
+                await self._converse(target)
+            except grpc.aio.AioRpcError as error:
+                self._trouble = f"{target}: {error.details()}"
+                failure = failure_of(target, error)
+                if not (failure.retryable or failure.maybe_applied):
+                    self._refuse_all(failure)
+            except TimeoutError:
+                self._trouble = f"{target}: no connection within {CONNECT_S:g} s"
+            self._routes.failed(target, now())
+            self._break()
+            if self._answers == answered:
+                await asyncio.sleep(self._backoff.wait_s())
+
+    def _refuse_all(self, failure: DurableStreamError) -> None:
+        """Nothing that is open, or comes later, would fare better: the token, or the address, is wrong."""
+        for operation in list(self._open.values()):
+            self._settle(operation, failure)
+
+    async def _converse(self, target: str) -> None:
+        """One call, until it ends, or the node says that it does not serve."""
+        call = self._stub(target).Write(metadata=self._metadata)
+        sending: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                told = dict(await call.initial_metadata() or ())
+            self._most_bytes = int(told.get(MOST_BYTES, 0)) or None
+            sending = asyncio.create_task(self._send_all(call))
+            while isinstance(replies := await call.read(), pb.WriteReplies):
+                self._answers += 1
+                for reply in replies.replies:
+                    self._answered(reply)
+                if self._leaves and not any(each.in_flight for each in self._open.values()):
+                    return
+        finally:
+            call.cancel()
+            if sending is not None:
+                sending.cancel()
+                await asyncio.wait({sending})
+
+    async def _send_all(self, call: "grpc.aio.StreamStreamCall[pb.WriteRequests, pb.WriteReplies]") -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # The reader is told, too.
+            while True:
+                if not self._unsent or self._leaves:
+                    self._wake.clear()
+                    await self._wake.wait()
+                elif batch := self._batch():
+                    await call.write(pb.WriteRequests(requests=batch))
+
+    def _batch(self) -> list[pb.WriteRequest]:
+        batch: list[pb.WriteRequest] = []
+        size = 0
+        while self._unsent and len(batch) < BATCH_REQUESTS:
+            operation = self._unsent[0]
+            if operation.number not in self._open or operation.in_flight:
+                self._unsent.popleft()
+                continue
+            if operation.future.cancelled():
+                self._unsent.popleft()
+                self._settle(operation, False)
+                continue
+            if self._most_bytes is not None and operation.size > self._most_bytes + OVERHEAD_BYTES:
+                # Not sent: one message that is too large for the server ends the call for all.
+                self._unsent.popleft()
+                self._settle(operation, errors.TooLargeError(f"body is larger than {self._most_bytes} bytes", "body"))
+                continue
+            size += operation.size
+            if batch and size > BATCH_BYTES:
+                break
+            self._unsent.popleft()
+            operation.in_flight = True
+            batch.append(_wire.write(operation.number, operation.request))
+        return batch
+
+    def _break(self) -> None:
+        """The call ended: what may happen twice, and what never left, is sent again in its order."""
+        for operation in list(self._open.values()):
+            if not operation.in_flight:
+                continue
+            if operation.may_repeat:
+                operation.in_flight, operation.unknown = False, True
+            else:
+                self._give_up(operation, f"the connection broke: {self._trouble}", errors.UnavailableError)
+        self._unsent = deque(self._open.values())

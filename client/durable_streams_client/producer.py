@@ -1,0 +1,271 @@
+"""Appends many records, each exactly once, in order (PROTOCOL 5.2.1): batches with numbers, several under way."""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from durable_streams_client._batching import Accumulator, ProducerLimits
+from durable_streams_client._encoding import message
+from durable_streams_client.errors import (
+    ClientClosedError,
+    DurableStreamError,
+    ProducerFencedError,
+    SequenceGapError,
+)
+from durable_streams_client.types import AppendRequest, AppendResult, ProducerBatch, is_json
+
+if TYPE_CHECKING:
+    from durable_streams_client.client import Client
+    from durable_streams_client.stream import Stream
+
+Acknowledgement = asyncio.Future[AppendResult]
+"""Of one record: where the batch that it is in ends, once that is stored."""
+
+
+class _Batch:
+    """One append: it keeps its number until it is acknowledged."""
+
+    __slots__ = ("acks", "body", "seq", "size")
+
+    def __init__(self, seq: int, body: bytes, acks: list[Acknowledgement]) -> None:
+        self.seq, self.body, self.acks = seq, body, acks
+        self.size = len(body)
+
+
+class Producer:
+    """Of one stream. Made by ``Stream.producer``; a context manager that ends with everything acknowledged.
+
+    ::
+
+        async with stream.producer() as producer:
+            for record in records:
+                await producer.append(record)   # waits for room only
+
+    A record is stored as it is: those of a stream of bytes have nothing between them, so bring what divides them (a
+    line feed). When something fails for good, so does every record that was not acknowledged, and each later call.
+    """
+
+    def __init__(
+        self, client: "Client", stream: "Stream", identity: str, epoch: int, *, auto_claim: bool, limits: ProducerLimits
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self.id = identity
+        self.epoch = epoch
+        """Of what is sent now; with ``auto_claim`` it may grow until something was stored."""
+        self._auto_claim = auto_claim
+        self._limits = limits
+        self._gathering = Accumulator(limits)
+        self._acks: list[Acknowledgement] = []
+        """Of the records that gather."""
+        self._unacknowledged: deque[_Batch] = deque()
+        """In the order of their numbers."""
+        self._held: set[int] = set()
+        """Numbers of batches that were refused because one before them is missing: they go when that is stored."""
+        self._seq = 0
+        self._buffered = 0
+        self._has_stored = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._failure: DurableStreamError | None = None
+        self._closed = False
+
+    async def append(self, record: Any) -> Acknowledgement:
+        """Take one record; waits while there is no room, and not until it is stored.
+
+        Args:
+            record: of a JSON stream, a message: anything that ``json`` encodes, or ``bytes`` that are one; else
+                ``bytes``, or a ``str`` that is stored as UTF-8.
+
+        Returns:
+            A future with the place where it is stored. It need not be awaited: ``flush`` raises what went wrong.
+
+        Raises:
+            DurableStreamError: an earlier record could not be stored; see ``flush``.
+
+        """
+        type_ = self._stream.content_type or await self._stream.known_type()
+        data = _record(record, type_)
+        while self._buffered and self._buffered + len(data) > self._limits.buffered_bytes and self._failure is None:
+            self._changed.clear()
+            await self._changed.wait()
+        self._check()
+        if not self._gathering.fits(len(data)):
+            self._cut()
+        loop = asyncio.get_running_loop()
+        ack: Acknowledgement = loop.create_future()
+        self._gathering.add(data, loop.time())
+        self._acks.append(ack)
+        self._buffered += len(data)
+        if self._gathering.is_full():
+            self._cut()
+        else:
+            self._leave_soon()
+        return ack
+
+    async def flush(self) -> None:
+        """Return when every record that was taken is stored.
+
+        Raises:
+            ProducerFencedError: another one with this id took over.
+            DurableStreamError: the stream is closed or gone, nobody answers for ``delivery_timeout_s``, or the like.
+
+        """
+        self._cut()
+        while self._buffered and self._failure is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def aclose(self) -> None:
+        """Flush, and take no more. Raises what ``flush`` does."""
+        try:
+            await self.flush()
+        finally:
+            self._closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.aclose()
+        else:
+            self._fail(ClientClosedError("this producer was given up; what was under way may yet be stored"))
+
+    # --------------------------------------------------------------------------------------------------------- leaving
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise ClientClosedError("this producer was closed")
+
+    def _leave_soon(self) -> None:
+        """Let what gathers leave once it has waited for as long as it may, and others are out of the way."""
+        if self._timer is None and self._gathering and len(self._unacknowledged) < self._limits.in_flight:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._gathering.waits_s(loop.time()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if len(self._unacknowledged) < self._limits.in_flight:
+            self._cut()
+
+    def _cut(self) -> None:
+        """What gathers is a batch from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._gathering or self._failure is not None:
+            return
+        records, acks, self._acks = self._gathering.take(), self._acks, []
+        assert self._stream.content_type is not None
+        body = b"[" + b",".join(records) + b"]" if is_json(self._stream.content_type) else b"".join(records)
+        batch = _Batch(self._seq, body, acks)
+        batch.size = sum(map(len, records))
+        self._seq += 1
+        self._unacknowledged.append(batch)
+        self._send(batch)
+
+    def _send(self, batch: _Batch) -> None:
+        self._held.discard(batch.seq)
+        place = ProducerBatch(self.id, self.epoch, batch.seq)
+        request = AppendRequest(self._stream.path, batch.body, self._stream.content_type, producer=place)
+        try:
+            sent = self._client.transport.begin_append(request, self._limits.delivery_timeout_s)
+        except DurableStreamError as error:
+            self._fail(error)
+            return
+        sent.add_done_callback(lambda done: self._answered(batch, self.epoch, done))
+
+    # -------------------------------------------------------------------------------------------------------- outcomes
+
+    def _answered(self, batch: _Batch, epoch: int, done: "asyncio.Future[AppendResult]") -> None:
+        if self._failure is not None or epoch != self.epoch or done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._stored(batch, done.result())
+        elif isinstance(error, SequenceGapError) and self._waits_for_another(batch, error.expected_seq):
+            self._held.add(batch.seq)
+        elif isinstance(error, ProducerFencedError) and self._may_claim:
+            self._claim(error.epoch + 1)
+        else:
+            assert isinstance(error, DurableStreamError), error
+            self._fail(error)
+
+    def _waits_for_another(self, batch: _Batch, expected: int) -> bool:
+        """Whether a batch before this one is yet to be stored: it was refused for a moment, and is sent again."""
+        return self._unacknowledged[0].seq <= expected < batch.seq
+
+    @property
+    def _may_claim(self) -> bool:
+        return self._auto_claim and not self._has_stored
+
+    def _stored(self, batch: _Batch, result: AppendResult) -> None:
+        if result.duplicate and not self._has_stored:
+            if self._may_claim:
+                self._claim(self.epoch + 1)
+                return
+            self._fail(
+                ProducerFencedError(
+                    f"producer {self.id!r} wrote in epoch {self.epoch} before: nothing of what is sent was stored. "
+                    "Give each run a larger epoch, or let it find one with auto_claim=True",
+                    self.epoch,
+                )
+            )
+            return
+        self._has_stored = True
+        self._unacknowledged.remove(batch)
+        self._buffered -= batch.size
+        for ack in batch.acks:
+            if not ack.done():
+                ack.set_result(result)
+        if self._held:
+            for each in list(self._unacknowledged):
+                if each.seq in self._held:
+                    self._send(each)
+        self._leave_soon()
+        self._changed.set()
+
+    def _claim(self, epoch: int) -> None:
+        """All of it again, in another epoch; what comes of what was sent in this one is not looked at."""
+        self.epoch = epoch
+        self._held.clear()
+        for batch in self._unacknowledged:
+            self._send(batch)
+
+    def _fail(self, error: DurableStreamError) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting = [ack for batch in self._unacknowledged for ack in batch.acks] + self._acks
+        self._unacknowledged.clear()
+        self._gathering.take()
+        self._acks, self._buffered = [], 0
+        for ack in waiting:
+            if not ack.done():
+                ack.set_exception(error)
+                ack.exception()  # Whoever awaits it is told; whoever does not hears of it from the producer.
+        self._changed.set()
+
+
+def _record(record: Any, content_type: str) -> bytes:
+    if isinstance(record, bytes | bytearray | memoryview):
+        data = bytes(record)
+    elif is_json(content_type):
+        data = message(record)
+    elif isinstance(record, str):
+        data = record.encode()
+    else:
+        raise TypeError(f"a stream of {content_type} holds bytes or str, not {type(record).__name__}")
+    if not data:
+        raise ValueError("a record is not empty")
+    return data

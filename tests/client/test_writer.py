@@ -1,0 +1,340 @@
+"""Writes on one call after the other: what goes out again when one breaks, and in which order."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
+
+from durable_streams_client import errors as e
+from durable_streams_client._routing import Routes
+from durable_streams_client.grpc_writer import BATCH_BYTES, CONNECT_S, Writer
+from durable_streams_client.types import AppendRequest, AppendResult, CreateRequest, DeleteRequest, ProducerBatch
+from durable_streams_proto.v1 import streams_pb2 as pb
+from tests.client.fake import settle
+from tests.runtime.world import simulate
+
+
+class Call:
+    """One call of Write at a node."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.got: list[pb.WriteRequest] = []
+        self.messages = 0
+        self.connected = asyncio.Event()
+        self.cancelled = False
+        self._replies: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def initial_metadata(self) -> Metadata:
+        await self.connected.wait()
+        return Metadata(("ds-max-append-bytes", str(BATCH_BYTES + 1)))
+
+    async def write(self, requests: pb.WriteRequests) -> None:
+        self.messages += 1
+        self.got += requests.requests
+
+    async def read(self) -> Any:
+        found = await self._replies.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [each.append.body for each in self.got]
+
+    def answer(self, body: bytes, **result: Any) -> None:
+        """To the newest request with this body."""
+        number = next(each.number for each in reversed(self.got) if each.append.body == body)
+        self._replies.put_nowait(pb.WriteReplies(replies=[pb.WriteReply(number=number, **result)]))
+
+    def store(self, body: bytes, *, duplicate: bool = False) -> None:
+        self.answer(body, append=pb.AppendReply(next_offset=body.decode(), duplicate=duplicate))
+
+    def refuse(self, body: bytes, code: "pb.Error.Code.ValueType", **more: Any) -> None:
+        self.answer(body, error=pb.Error(code=code, message=pb.Error.Code.Name(code).lower(), **more))
+
+    def end(self) -> None:
+        self._replies.put_nowait(grpc.aio.EOF)
+
+    def break_off(self) -> None:
+        self._replies.put_nowait(AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), "reset"))
+
+
+class Nodes:
+    """Those of a cluster; all calls are connected at once, unless a test says otherwise."""
+
+    def __init__(self, *names: str) -> None:
+        self.calls: list[Call] = []
+        self.connects = True
+        self._made: asyncio.Future[None] | None = None
+        self.writer = Writer(Routes(names), self._stub, ())  # type: ignore[arg-type]
+
+    def _stub(self, node: str) -> Any:
+        class Stub:
+            @staticmethod
+            def Write(metadata: object) -> Call:  # noqa: N802
+                call = Call(node)
+                if self.connects:
+                    call.connected.set()
+                self.calls.append(call)
+                if self._made is not None and not self._made.done():
+                    self._made.set_result(None)
+                return call
+
+        return Stub
+
+    def send(self, body: bytes, seq: int | None = None, timeout_s: float = 30.0) -> "asyncio.Future[AppendResult]":
+        batch = ProducerBatch("me", 0, seq) if seq is not None else None
+        return self.writer.send(AppendRequest("s", body, "text/plain", producer=batch), timeout_s)
+
+    async def next_call(self) -> Call:
+        """The one after the last that was made, whenever that is."""
+        self._made = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(20):
+            await self._made
+        await settle()
+        return self.calls[-1]
+
+
+def play(script: Callable[[Nodes], Any], *names: str) -> Nodes:
+    async def main() -> Nodes:
+        nodes = Nodes(*(names or ("a", "b", "c")))
+        await script(nodes)
+        await nodes.writer.aclose()
+        return nodes
+
+    return simulate(main)
+
+
+def test_what_is_written_at_once_leaves_together_and_replies_come_in_any_order() -> None:
+    async def script(nodes: Nodes) -> None:
+        waits = [nodes.send(body) for body in (b"1", b"2", b"3")]
+        await settle()
+        (call,) = nodes.calls
+        assert (call.bodies, call.messages) == ([b"1", b"2", b"3"], 1)
+        for body in (b"3", b"1"):
+            call.store(body)
+        call.refuse(b"2", pb.Error.STREAM_CLOSED, offset="7")
+        assert [(await wait).next_offset for wait in (waits[0], waits[2])] == ["1", "3"]
+        with pytest.raises(e.StreamClosedError) as closed:
+            await waits[1]
+        assert closed.value.offset == "7"
+        made = nodes.writer.send(CreateRequest("t"), 30)
+        gone = nodes.writer.send(DeleteRequest("t"), 30)
+        await settle()
+        create, delete = call.got[-2:]
+        replies = [
+            pb.WriteReply(number=create.number, create=pb.CreateReply(content_type="x/y", ttl_s=7)),
+            pb.WriteReply(number=delete.number, delete=pb.DeleteReply(soft=True)),
+        ]
+        call._replies.put_nowait(pb.WriteReplies(replies=replies))
+        assert ((await made).content_type, made.result().ttl_s, await gone) == ("x/y", 7, True)
+
+    play(script)
+
+
+def test_a_large_append_leaves_alone() -> None:
+    async def script(nodes: Nodes) -> None:
+        waits = [nodes.send(body) for body in (b"1", b"x" * BATCH_BYTES, b"2", b"3")]
+        await settle()
+        assert nodes.calls[0].messages == 3
+        assert len(nodes.calls[0].got) == len(waits)
+
+    play(script)
+
+
+def test_one_that_is_too_large_is_not_sent_and_harms_no_other() -> None:
+    async def script(nodes: Nodes) -> None:
+        waits = [nodes.send(body) for body in (b"1", b"x" * (BATCH_BYTES + 2), b"2")]
+        await settle()
+        assert nodes.calls[0].bodies == [b"1", b"2"]
+        with pytest.raises(e.TooLargeError, match=f"body is larger than {BATCH_BYTES + 1} bytes"):
+            await waits[1]
+
+    play(script)
+
+
+def test_when_a_call_breaks_producers_batches_go_out_again_in_order_and_plain_appends_fail() -> None:
+    async def script(nodes: Nodes) -> None:
+        first, plain, second = nodes.send(b"1", 0), nodes.send(b"p"), nodes.send(b"2", 1)
+        close = nodes.writer.send(AppendRequest("s", close=True), 30)
+        await settle()
+        nodes.calls[0].break_off()
+        await settle()
+        third, late = nodes.send(b"3", 2), nodes.send(b"q")
+        with pytest.raises(e.OutcomeUnknownError, match="the connection broke: a: reset; it may or may not"):
+            await plain
+        call = await nodes.next_call()
+        assert (call.node, call.bodies) == ("b", [b"1", b"2", b"", b"3", b"q"])
+        assert nodes.calls[0].cancelled
+        for body in (b"1", b"2", b"", b"3", b"q"):
+            call.store(body)
+        for each in (first, second, close, third, late):
+            await each
+
+    play(script)
+
+
+def test_a_duplicate_of_a_sending_that_nobody_knows_of_is_none() -> None:
+    async def script(nodes: Nodes) -> None:
+        again, other = nodes.send(b"1", 0), nodes.send(b"2", 1)
+        await settle()
+        nodes.calls[0].store(b"2", duplicate=True)
+        assert (await other).duplicate, "somebody else's"
+        nodes.calls[0].break_off()
+        call = await nodes.next_call()
+        call.store(b"1", duplicate=True)
+        assert await again == AppendResult("1")
+
+    play(script)
+
+
+def test_a_delete_that_was_done_by_a_sending_before_is_done() -> None:
+    async def script(nodes: Nodes) -> None:
+        first = nodes.writer.send(DeleteRequest("t"), 30)
+        await settle()
+        nodes.calls[0].refuse(b"", pb.Error.NOT_FOUND)
+        with pytest.raises(e.StreamNotFoundError):
+            await first
+        again = nodes.writer.send(DeleteRequest("t"), 30)
+        await settle()
+        nodes.calls[0].break_off()
+        (await nodes.next_call()).refuse(b"", pb.Error.NOT_FOUND)
+        assert await again is False
+
+    play(script)
+
+
+def test_what_was_refused_for_a_moment_is_sent_again_after_that() -> None:
+    async def script(nodes: Nodes) -> None:
+        wait = nodes.send(b"1")
+        await settle()
+        (call,) = nodes.calls
+        call.refuse(b"1", pb.Error.OVERLOADED, retryable=True, retry_after_ms=4000)
+        await asyncio.sleep(3.9)
+        assert call.bodies == [b"1"]
+        await asyncio.sleep(0.2)
+        assert call.bodies == [b"1", b"1"]
+        call.store(b"1")
+        await wait
+        full = nodes.send(b"2")
+        await settle()
+        call.refuse(b"2", pb.Error.STORAGE_FULL, retryable=True)
+        with pytest.raises(e.StorageFullError):
+            await full
+
+    play(script)
+
+
+def test_a_node_that_does_not_serve_is_left_once_it_has_answered_what_it_was_given() -> None:
+    async def script(nodes: Nodes) -> None:
+        first, second = nodes.send(b"1"), nodes.send(b"2")
+        await settle()
+        (call,) = nodes.calls
+        call.refuse(b"1", pb.Error.UNAVAILABLE, retryable=True)
+        await settle()
+        third = nodes.send(b"3")
+        await settle()
+        assert (call.bodies, call.cancelled) == ([b"1", b"2"], False)
+        call.store(b"2")
+        await second
+        elsewhere = await nodes.next_call()
+        assert (elsewhere.node, sorted(elsewhere.bodies)) == ("b", [b"1", b"3"])
+        for body in (b"1", b"3"):
+            elsewhere.store(body)
+        await asyncio.gather(first, third)
+
+    play(script)
+
+
+def test_an_unknown_outcome_is_told_of_a_plain_append_and_tried_again_of_a_batch() -> None:
+    async def script(nodes: Nodes) -> None:
+        plain, batch = nodes.send(b"p"), nodes.send(b"1", 0)
+        await settle()
+        (call,) = nodes.calls
+        for body in (b"p", b"1"):
+            call.refuse(body, pb.Error.OUTCOME_UNKNOWN, maybe_applied=True)
+        with pytest.raises(e.OutcomeUnknownError):
+            await plain
+        await asyncio.sleep(1)
+        assert call.bodies == [b"p", b"1", b"1"]
+        call.store(b"1", duplicate=True)
+        assert not (await batch).duplicate
+
+    play(script)
+
+
+def test_time_is_up_with_nothing_sent_or_nobody_knows() -> None:
+    async def script(nodes: Nodes) -> None:
+        sent = nodes.send(b"1", 0, timeout_s=1)
+        await settle()
+        nodes.connects = False
+        nodes.calls[0].break_off()
+        never = nodes.send(b"2", timeout_s=9)
+        with pytest.raises(e.OutcomeUnknownError, match=r"no answer within 1 s: .*; it may or may not have happened"):
+            await sent
+        with pytest.raises(e.UnavailableError, match=r"no answer within 9 s: .*no connection within .*; nothing was"):
+            await never
+        tried = [call.node for call in nodes.calls]
+        assert tried[:3] == ["a", "b", "c"]
+        assert len(tried) <= 9 / CONNECT_S + 2
+
+    play(script)
+
+
+def test_a_node_that_ends_calls_at_once_is_not_asked_in_a_loop() -> None:
+    async def script(nodes: Nodes) -> None:
+        wait = nodes.send(b"1", 0, timeout_s=10)
+
+        async def ending() -> None:
+            while True:
+                nodes.calls[-1].end()
+                await nodes.next_call()
+
+        await settle()
+        task = asyncio.ensure_future(ending())
+        with pytest.raises(e.OutcomeUnknownError):
+            await wait
+        task.cancel()
+        assert len(nodes.calls) < 15
+
+    play(script)
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
+    async def script(nodes: Nodes) -> None:
+        nodes.connects = False
+        first, second = nodes.send(b"1"), nodes.send(b"2")
+        await settle()
+        first.cancel()
+        nodes.calls[0].connected.set()
+        await settle()
+        assert nodes.calls[0].bodies == [b"2"]
+        second.cancel()
+        nodes.calls[0].store(b"2")
+        await settle()
+        assert nodes.writer._open == {}
+
+    play(script)
+
+
+def test_the_end_of_a_client_is_told_to_those_who_wait() -> None:
+    async def script(nodes: Nodes) -> None:
+        sent = nodes.send(b"1")
+        await settle()
+        nodes.calls[0].connected.clear()
+        await nodes.writer.aclose()
+        with pytest.raises(e.OutcomeUnknownError, match="the client was closed; it may"):
+            await sent
+        with pytest.raises(e.ClientClosedError):
+            nodes.send(b"2")
+        assert nodes.calls[0].cancelled
+
+    play(script)
