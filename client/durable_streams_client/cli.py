@@ -18,6 +18,18 @@ _CLUSTER_COMMANDS = {
     "config": "check a configuration: durable-streams config check --config node.toml",
 }
 
+_STREAM_COMMANDS = {
+    "create": "make a stream",
+    "append": "write to a stream (write is the same)",
+    "read": "print what a stream holds",
+    "tail": "print what comes",
+    "head": "show what is known of a stream",
+    "close": "let a stream take no more",
+    "delete": "delete a stream",
+    "fork": "make a stream of another one",
+    "list": "list streams",
+}
+
 _CLIENT_COMMANDS = {
     "admin": "see how a cluster is, and change its members: durable-streams admin status",
 }
@@ -35,6 +47,8 @@ options:
 
 example:
   durable-streams serve --data-dir ./data
+  durable-streams append hello --create 'first\\n'     # in another terminal
+  durable-streams read hello --live
   curl -i -X PUT  http://127.0.0.1:4437/v1/stream/hello -H 'Content-Type: text/plain'
   curl -i -X POST http://127.0.0.1:4437/v1/stream/hello -H 'Content-Type: text/plain' -d 'first'
   curl -i 'http://127.0.0.1:4437/v1/stream/hello?offset=-1'
@@ -59,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run_cluster(arguments)  # Offline: it opens data directories, and asks no node.
         case ["admin", *rest]:
             return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
+        case [command, *rest] if command in _STREAM_COMMANDS or command == "write":
+            streams = importlib.import_module("durable_streams_client.cli_streams")
+            return int(streams.run(command, rest, os.environ))
         case _:
             return _unknown(arguments[0])
 
@@ -77,14 +94,14 @@ def _run_cluster(arguments: list[str]) -> int:
 
 
 def _unknown(command: str) -> int:
-    near = difflib.get_close_matches(command, _CLUSTER_COMMANDS | _CLIENT_COMMANDS, n=1)
+    near = difflib.get_close_matches(command, _CLUSTER_COMMANDS | _STREAM_COMMANDS | _CLIENT_COMMANDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     text = f"durable-streams: error: unknown command {command!r}{hint}\nTry: durable-streams --help\n"
     return _print(text, sys.stderr, 2)
 
 
 def _help() -> str:
-    commands = _CLUSTER_COMMANDS | _CLIENT_COMMANDS
+    commands = _CLUSTER_COMMANDS | _STREAM_COMMANDS | _CLIENT_COMMANDS
     return _HELP.format(commands="".join(f"  {name:<14} {text}\n" for name, text in commands.items()))
 
 

@@ -3,16 +3,15 @@
 import argparse
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 
 from durable_streams_client import _admin_text as text
+from durable_streams_client import _arguments as arguments
 from durable_streams_client.admin import Admin, AdminError
 from durable_streams_proto.v1.peer_pb2 import ChangeReply, ChangeRequest, Member
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE = 0, 1, 2
-DEFAULT_TARGET = "127.0.0.1:4438"
 
 _EPILOG = """\
 Any node of the cluster answers, at its --grpc address; changes are handed on to the one that leads.
@@ -118,6 +117,13 @@ def _become(node: str, reply: ChangeReply) -> str:
 # --- Arguments.
 
 
+def _member(given: str) -> tuple[str, str]:
+    node, equals, address = given.partition("=")
+    if not (node and equals):
+        raise argparse.ArgumentTypeError(f"{given!r} is not NODE=HOST:PEERPORT, like n4=10.0.0.4:4439")
+    return node, arguments.address(address, "of the node's peer listener")
+
+
 def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="durable-streams admin",
@@ -155,9 +161,9 @@ def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     options = parser.parse_args(argv)
     if options.target is None:
         try:
-            options.target = _targets(environ.get("DURABLE_STREAMS_TARGET") or DEFAULT_TARGET)
+            options.target = arguments.targets(environ.get(arguments.TARGET_ENV) or arguments.DEFAULT_TARGET)
         except argparse.ArgumentTypeError as error:
-            parser.error(f"environment DURABLE_STREAMS_TARGET: {error}")
+            parser.error(f"environment {arguments.TARGET_ENV}: {error}")
     return options
 
 
@@ -165,39 +171,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         metavar="HOST:GRPC,...",
-        type=_targets,
-        help=f"nodes to ask, one after the other (default DURABLE_STREAMS_TARGET, else {DEFAULT_TARGET})",
+        type=arguments.targets,
+        help=f"nodes to ask, one after the other (default DURABLE_STREAMS_TARGET, else {arguments.DEFAULT_TARGET})",
     )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="(default table)")
     parser.add_argument(
-        "--timeout", metavar="TIME", type=_seconds, default=20.0, help="how long to wait, as for a leader (default 20s)"
+        "--timeout",
+        metavar="TIME",
+        type=arguments.seconds,
+        default=20.0,
+        help="how long to wait, as for a leader (default 20s)",
     )
-
-
-def _targets(given: str) -> list[str]:
-    targets = [each.strip() for each in given.split(",") if each.strip()]
-    if not targets:
-        raise argparse.ArgumentTypeError("names no node: write HOST:PORT of its --grpc listener")
-    return [_address(each, "of a node's --grpc listener") for each in targets]
-
-
-def _member(given: str) -> tuple[str, str]:
-    node, equals, address = given.partition("=")
-    if not (node and equals):
-        raise argparse.ArgumentTypeError(f"{given!r} is not NODE=HOST:PEERPORT, like n4=10.0.0.4:4439")
-    return node, _address(address, "of the node's peer listener")
-
-
-def _address(given: str, what: str) -> str:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", given)
-    if found is None or not 0 < int(found[2]) <= 65535:
-        raise argparse.ArgumentTypeError(f"{given!r} is not HOST:PORT {what}")
-    return given
-
-
-def _seconds(given: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m)", given)
-    seconds = float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2]] if found else 0.0
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a time: write 500ms, 30s or 2m")
-    return seconds

@@ -186,7 +186,7 @@ def test_a_transfer_says_who_leads_then(capsys: pytest.CaptureFixture[str]) -> N
         (["promote"], "required: NODE"),
         (["status", "--target", "http://a:4438"], "'http://a:4438' is not HOST:PORT of a node's --grpc listener"),
         (["status", "--target", " ,"], "names no node"),
-        (["status", "--timeout", "20"], "'20' is not a time: write 500ms, 30s or 2m"),
+        (["status", "--timeout", "20"], "'20' is not a time: write 500ms, 30s, 2m, 12h or 7d"),
         (["status", "-o", "xml"], "invalid choice: 'xml'"),
     ],
 )
