@@ -28,6 +28,8 @@ _STREAM_COMMANDS = {
     "delete": "delete a stream",
     "fork": "make a stream of another one",
     "list": "list streams",
+    "export": "write a stream into a file",
+    "import": "append what a file holds",
 }
 
 _CLIENT_COMMANDS = {
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         case ["admin", *rest]:
             return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
         case [command, *rest] if command in _STREAM_COMMANDS or command == "write":
-            streams = importlib.import_module("durable_streams_client.cli_streams")
+            module = "cli_files" if command in ("export", "import") else "cli_streams"
+            streams = importlib.import_module(f"durable_streams_client.{module}")
             return int(streams.run(command, rest, os.environ))
         case _:
             return _unknown(arguments[0])

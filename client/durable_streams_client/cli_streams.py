@@ -108,7 +108,8 @@ def build(name: str, shown: str = "") -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------------------------------------- options
 
 
-def _type_options(parser: argparse.ArgumentParser, *, batch: bool = False) -> None:
+def add_type_options(parser: argparse.ArgumentParser, *, batch: bool = False) -> None:
+    """Of which type the stream is."""
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--content-type", metavar="TYPE", help="of the stream, as text/plain")
     kinds.add_argument("--json", action="store_true", help=f"the type is {JSON}; DATA is one message")
@@ -123,14 +124,14 @@ def _lifetime_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _create_options(parser: argparse.ArgumentParser) -> None:
-    _type_options(parser)
+    add_type_options(parser)
     _lifetime_options(parser)
     parser.add_argument("--closed", action="store_true", help="it takes no appends")
 
 
 def _append_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", nargs="*", help="what to append (default: standard input)")
-    _type_options(parser, batch=True)
+    add_type_options(parser, batch=True)
     parser.add_argument(
         "--lines", action="store_true", help="each line of the input is one record, stored exactly once"
     )
@@ -186,7 +187,7 @@ _OPTIONS = {
 
 
 async def _create(client: Client, options: argparse.Namespace) -> int:
-    stream = client.stream(options.path, content_type=_type_of(options))
+    stream = client.stream(options.path, content_type=type_of(options))
     made = await stream.create(ttl_s=options.ttl, expires_at_ms=options.expires_at, closed=options.closed)
     word = "was there" if made.existed else "made"
     return _say(
@@ -201,7 +202,7 @@ async def _create(client: Client, options: argparse.Namespace) -> int:
 async def _append(client: Client, options: argparse.Namespace) -> int:
     if options.lines and options.data:
         raise ValueError("--lines reads standard input: leave out DATA")
-    stream = client.stream(options.path, content_type=_type_of(options))
+    stream = client.stream(options.path, content_type=type_of(options))
     if options.create:
         stream.content_type = stream.content_type or TEXT
         await stream.create()
@@ -323,7 +324,8 @@ _RUN: Mapping[str, common.Command] = {
 # ---------------------------------------------------------------------------------------------------- input and output
 
 
-def _type_of(options: argparse.Namespace) -> str | None:
+def type_of(options: argparse.Namespace) -> str | None:
+    """The content type that was asked for."""
     return JSON if options.json or getattr(options, "batch_json", False) else options.content_type
 
 
