@@ -61,7 +61,10 @@ def unix_ms(given: str) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{given!r} is not a time with its zone: write 2030-01-01T00:00:00Z")
-    return round(moment.timestamp() * 1000)
+    found = round(moment.timestamp() * 1000)
+    if not 0 <= found < 253_402_300_800_000:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a time from 1970 to 9999")
+    return found
 
 
 def size(given: str) -> int:

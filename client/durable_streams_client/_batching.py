@@ -16,7 +16,7 @@ class ProducerLimits:
     in_flight: int = 8
     """Batches that left and are not acknowledged."""
     buffered_bytes: int = 8 * 1024 * 1024
-    """Records that are not acknowledged; an append waits for room."""
+    """Records that are not acknowledged, each with 128 bytes of what is known of it; an append waits for room."""
     delivery_timeout_s: float = 120.0
     """A batch that is not acknowledged after so long fails, and with it the producer."""
 
@@ -27,6 +27,10 @@ class ProducerLimits:
                 raise ValueError(f"{name} must be more than 0")
         if self.linger_s < 0:
             raise ValueError("linger_s must not be less than 0")
+
+
+RECORD_COST = 128
+"""Bytes that a record takes beside its own, until it is acknowledged."""
 
 
 class Accumulator:

@@ -26,6 +26,24 @@ def message(data: Any) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
+def dumped(value: Any, separators: tuple[str, str] | None = None) -> bytes:
+    """A JSON value to be read: as it is, or with escapes where it has what UTF-8 cannot say."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=separators).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=separators).encode()
+
+
+def encode_record(record: Any, content_type: str) -> bytes:
+    """One of many that leave together. Raises TypeError, ValueError: it is nothing that a stream of this type holds."""
+    if is_json(content_type) and not isinstance(record, bytes | bytearray | memoryview):
+        return message(record)
+    data = encode(record, content_type)
+    if not data:
+        raise ValueError("a record is not empty")
+    return data
+
+
 def messages_of(page: Page) -> list[bytes]:
     """The messages of a page as they were sent, but for line ends between their parts."""
     text = page.data.decode()
@@ -34,6 +52,6 @@ def messages_of(page: Page) -> list[bytes]:
     while (at := _SPACE.match(text, at).end()) < len(text) - 1:  # type: ignore[union-attr]
         _, end = _DECODER.raw_decode(text, at)
         each = text[at:end]
-        found.append(message(json.loads(each)) if "\n" in each or "\r" in each else each.encode())
+        found.append(dumped(json.loads(each), (",", ":")) if "\n" in each or "\r" in each else each.encode())
         at = end
     return found

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from durable_streams_client import errors, types
@@ -20,59 +21,85 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     again: bool = False
-    """A request before may have done the same."""
+    """A request before it may have done the same."""
 
-    def of_another(self, unknown: bool) -> "Answer":
-        """The same, of a request that was not the first."""
-        return replace(self, again=True) if unknown else self
+    def header(self, name: str) -> str:
+        """Raises DurableStreamError: it is not there, so no server of streams has answered."""
+        value = self.headers.get(name)
+        if value is None:
+            raise DurableStreamError(
+                f"the answer ({self.status}) has no {name}: is this the URL of a server of streams?"
+            )
+        return value
 
 
-def append_headers(request: types.AppendRequest) -> dict[str, str]:
-    """Of a POST (PROTOCOL 5.2)."""
-    headers = {"content-type": request.content_type} if request.content_type is not None else {}
+Headers = list[tuple[bytes, bytes]]
+
+
+def append_headers(request: types.AppendRequest) -> Headers:
+    """Of a POST (PROTOCOL 5.2). Raises BadRequestError: a value has characters that no header has."""
+    headers = [_header("content-type", request.content_type)] if request.content_type is not None else []
     if request.close:
-        headers["stream-closed"] = "true"
+        headers.append((b"stream-closed", b"true"))
     if request.stream_seq is not None:
-        headers["stream-seq"] = request.stream_seq.decode("latin-1")
+        headers.append(_header("stream-seq", request.stream_seq))
     if request.if_match is not None:
-        headers["if-match"] = f'"{request.if_match}"'
+        headers.append(_header("if-match", f'"{request.if_match}"'))
     if request.producer is not None:
         batch = request.producer
-        headers |= {"producer-id": batch.id, "producer-epoch": str(batch.epoch), "producer-seq": str(batch.seq)}
+        headers.append(_header("producer-id", batch.id))
+        headers += [_header("producer-epoch", str(batch.epoch)), _header("producer-seq", str(batch.seq))]
     return headers
 
 
-def create_headers(request: types.CreateRequest, base: str) -> dict[str, str]:
-    """Of a PUT (PROTOCOL 5.1, 4.2); ``base``: the URL that streams are below."""
-    headers = {"content-type": request.content_type} if request.content_type is not None else {}
+def create_headers(request: types.CreateRequest, base: str) -> Headers:
+    """Of a PUT (PROTOCOL 5.1, 4.2); ``base``: the URL that streams are below. Raises BadRequestError."""
+    headers = [_header("content-type", request.content_type)] if request.content_type is not None else []
     if request.ttl_s is not None:
-        headers["stream-ttl"] = str(request.ttl_s)
+        headers.append(_header("stream-ttl", str(request.ttl_s)))
     if request.expires_at_ms is not None:
-        moment = datetime.fromtimestamp(request.expires_at_ms // 1000, UTC)
-        headers["stream-expires-at"] = f"{moment:%Y-%m-%dT%H:%M:%S}.{request.expires_at_ms % 1000:03d}Z"
+        headers.append(_header("stream-expires-at", _rfc3339(request.expires_at_ms)))
     if request.closed:
-        headers["stream-closed"] = "true"
+        headers.append((b"stream-closed", b"true"))
     if request.fork is not None:
-        headers["stream-forked-from"] = f"{urlsplit(base).path}/{quote(request.fork.source)}"
+        headers.append(_header("stream-forked-from", f"{urlsplit(base).path}/{quote(request.fork.source)}"))
         if request.fork.offset is not None:
-            headers["stream-fork-offset"] = request.fork.offset
+            headers.append(_header("stream-fork-offset", request.fork.offset))
         if request.fork.sub_offset:
-            headers["stream-fork-sub-offset"] = str(request.fork.sub_offset)
+            headers.append(_header("stream-fork-sub-offset", str(request.fork.sub_offset)))
     return headers
+
+
+def _header(name: str, value: str | bytes) -> tuple[bytes, bytes]:
+    try:
+        sent = value if isinstance(value, bytes) else value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise errors.BadRequestError(f"{name} has characters that no header has", name) from None
+    if any(byte < 32 and byte != 9 for byte in sent) or 127 in sent:
+        raise errors.BadRequestError(f"{name} has a control character", name)
+    return name.encode(), sent
+
+
+def _rfc3339(unix_ms: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(unix_ms // 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise errors.BadRequestError("expires_at_ms lies, in UTC, before 1970 or after 9999", "expires_at_ms") from None
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
 
 
 def appended(answer: Answer) -> types.AppendResult:
     """Of a POST: a producer's duplicate is answered 204, and what is new 200 (PROTOCOL 5.2.1)."""
-    duplicate = answer.status == 204 and "producer-seq" in answer.headers and not answer.again
-    return types.AppendResult(answer.headers["stream-next-offset"], _is_closed(answer), duplicate)
+    duplicate = answer.status == 204 and "producer-seq" in answer.headers
+    return types.AppendResult(answer.header("stream-next-offset"), _is_closed(answer), duplicate, answer.again)
 
 
 def created(answer: Answer) -> types.CreateResult:
     """Of a PUT."""
     return types.CreateResult(
         answer.status == 200 and not answer.again,
-        answer.headers["content-type"],
-        answer.headers["stream-next-offset"],
+        answer.header("content-type"),
+        answer.header("stream-next-offset"),
         _is_closed(answer),
         _ttl(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
@@ -82,8 +109,8 @@ def created(answer: Answer) -> types.CreateResult:
 def head(answer: Answer) -> types.HeadResult:
     """Of a HEAD."""
     return types.HeadResult(
-        answer.headers["content-type"],
-        answer.headers["stream-next-offset"],
+        answer.header("content-type"),
+        answer.header("stream-next-offset"),
         answer.headers.get("stream-first-offset", ""),
         _is_closed(answer),
         _ttl(answer.headers.get("stream-ttl")),
@@ -103,13 +130,21 @@ def listed(answer: Answer) -> list[types.ListedStream]:
             row.get("ttlSeconds"),
             _time(row.get("expiresAt")),
         )
-        for row in json.loads(answer.body)["streams"]
+        for row in _rows(answer)
     ]
+
+
+def _rows(answer: Answer) -> list[Any]:
+    try:
+        rows: list[Any] = json.loads(answer.body)["streams"]
+    except (ValueError, LookupError, TypeError):
+        raise DurableStreamError("the answer is no list of streams: is this the URL of a node?") from None
+    return rows
 
 
 def page(offset: types.Offset, answer: Answer) -> types.Page:
     """Of a GET, with a long-poll's 204 (PROTOCOL 5.6, 5.7)."""
-    end = answer.headers["stream-next-offset"]
+    end = answer.header("stream-next-offset")
     up_to_date = "stream-up-to-date" in answer.headers
     content_type = answer.headers.get("content-type", "")
     body = answer.body.strip()[1:-1] if types.is_json(content_type) else answer.body
@@ -148,7 +183,8 @@ class _Said:
         return self.headers.get(name, "")
 
     def number(self, name: str) -> int:
-        return int(self.headers.get(name, "0"))
+        value = self.headers.get(name, "")
+        return int(value) if value.isdecimal() else 0
 
     @property
     def wait_s(self) -> float:
@@ -191,21 +227,18 @@ _STATUSES: Mapping[int, str] = {
     413: "too_large",
     414: "path_too_long",
     429: "overloaded",
-    502: "outcome_unknown",
-    503: "unavailable",
-    504: "outcome_unknown",
     507: "storage_full",
 }
 """Of an answer that has no code: a proxy's, another server's, or to a HEAD."""
 
 
-def error(answer: Answer) -> DurableStreamError:
-    """The exception for an answer that is no success."""
+def error(answer: Answer, *, changes: bool) -> DurableStreamError:
+    """The exception for an answer that is no success; ``changes``: the request was to change something."""
     code, message, field = "", "", ""
     try:
         body = json.loads(answer.body)["error"]
         code, message, field = str(body["code"]), str(body["message"]), str(body.get("field", ""))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         message = f"the server answered {answer.status}"
     if answer.status == 401:
         return errors.AuthenticationError(message)
@@ -213,6 +246,9 @@ def error(answer: Answer) -> DurableStreamError:
     if make is None and answer.status == 403:
         return errors.PermissionDeniedError(message)
     make = make or _ERRORS.get(_STATUSES.get(answer.status, ""))
+    if make is None and answer.status >= 500:
+        # A proxy's 502, 503 or 504 may come after the server has done it.
+        return errors.OutcomeUnknownError(message) if changes else errors.UnavailableError(message)
     if make is None:
         return DurableStreamError(f"{message} ({answer.status})")
     said = _Said(message, field, answer.headers)

@@ -69,6 +69,8 @@ def run(command: Command, options: argparse.Namespace) -> int:
         return failed(f"{error.filename or ''}{': ' if error.filename else ''}{error.strerror or error}", EXIT_FAILED)
     except ValueError as error:
         return failed(str(error), EXIT_USAGE)
+    except RecursionError:
+        return failed("the JSON is nested too deeply", EXIT_USAGE)
 
 
 def failed(text: str, code: int) -> int:

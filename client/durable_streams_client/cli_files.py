@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Self
 
 from durable_streams_client import cli_common as common
 from durable_streams_client._formats import FORMATS, Importer, default_format, exported
-from durable_streams_client.cli_streams import BLOCK_BYTES, add_type_options, type_of
+from durable_streams_client.cli_input import blocks
+from durable_streams_client.cli_streams import add_type_options, type_of
 from durable_streams_client.client import Client
 from durable_streams_client.types import START, is_json
 
@@ -132,11 +132,11 @@ async def _import(client: Client, options: argparse.Namespace) -> int:
 
 async def _blocks(file: Path | None) -> AsyncIterator[bytes]:
     if file is None:
-        while block := await asyncio.to_thread(os.read, sys.stdin.buffer.fileno(), BLOCK_BYTES):
+        async for block in blocks(sys.stdin.buffer.fileno()):
             yield block
         return
     with await asyncio.to_thread(file.open, "rb") as source:
-        while block := await asyncio.to_thread(source.read, BLOCK_BYTES):
+        async for block in blocks(source.fileno()):
             yield block
 
 

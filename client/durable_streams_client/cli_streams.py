@@ -4,20 +4,19 @@ import argparse
 import asyncio
 import base64
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from durable_streams_client import _arguments as arguments
 from durable_streams_client import cli_common as common
 from durable_streams_client._admin_text import printable
-from durable_streams_client._encoding import messages_of
+from durable_streams_client._encoding import dumped, messages_of
+from durable_streams_client.cli_input import blocks
 from durable_streams_client.client import Client
 from durable_streams_client.stream import Stream
 from durable_streams_client.types import NOW, START, AppendResult, Page, is_json
 
 JSON, TEXT = "application/json", "text/plain"
-BLOCK_BYTES = 256 * 1024
 
 _DESCRIPTIONS: Mapping[str, tuple[str, str, str]] = {
     "create": (
@@ -222,7 +221,7 @@ async def _append(client: Client, options: argparse.Namespace) -> int:
 async def _append_lines(stream: Stream, options: argparse.Namespace) -> int:
     json_lines = is_json(await stream.known_type())
     async with stream.producer() as producer:
-        async for line in lines(sys.stdin.buffer.fileno()):
+        async for line in lines(blocks(sys.stdin.buffer.fileno())):
             record = line.strip() if json_lines else line
             if record:
                 await producer.append(record)
@@ -334,20 +333,22 @@ async def _data(options: argparse.Namespace) -> bytes:
         return arguments.unescaped(" ".join(options.data)).encode()
     if options.close and sys.stdin.isatty():
         return b""
-    return await asyncio.to_thread(sys.stdin.buffer.read)
+    return b"".join([block async for block in blocks(sys.stdin.buffer.fileno())])
 
 
 def _check_json(data: bytes) -> None:
     try:
         json.loads(data)
+    except RecursionError:
+        raise ValueError("DATA is not JSON: nested too deeply") from None
     except ValueError as error:
         raise ValueError(f'DATA is not JSON: {error}. Quote it for the shell, like \'{{"say": "hi"}}\'') from None
 
 
-async def lines(descriptor: int) -> AsyncIterator[bytes]:
-    """Lines of what comes from a file or a pipe, with their ends, as they come."""
+async def lines(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines of what comes, with their ends."""
     rest = b""
-    while block := await asyncio.to_thread(os.read, descriptor, BLOCK_BYTES):
+    async for block in source:
         whole, newline, rest = (rest + block).rpartition(b"\n")
         if newline:
             for line in whole.split(b"\n"):
@@ -382,7 +383,7 @@ def _as_json(page: Page) -> bytes:
             row["text"] = page.text()
         except UnicodeDecodeError:
             row["base64"] = base64.b64encode(page.data).decode()
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    return dumped(row) + b"\n"
 
 
 def _ended(options: argparse.Namespace, done: AppendResult) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import grpc
 
 LIST_PAGE = 1000
-_ELSEWHERE = (
+ELSEWHERE = (
     "make one in each process and event loop that uses it: with gunicorn --preload, in a lifespan hook or post_fork; "
     "of multiprocessing, in the child"
 )
@@ -58,6 +58,8 @@ class Client:
             ValueError: ``target`` names nothing.
 
         """
+        if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token and token):
+            raise ValueError("the token has characters that none has: was a line end read with it?")
         self.timeout_s = timeout_s
         self._target = [target] if isinstance(target, str) else list(target)
         self._transport: Transport = _transport(self._target, token, credentials)
@@ -109,12 +111,12 @@ class Client:
         if self._closed:
             raise ClientClosedError("this client was closed")
         if self._process != os.getpid():
-            raise ClientClosedError(f"this client was made in another process; {_ELSEWHERE}")
+            raise ClientClosedError(f"this client was made in another process; {ELSEWHERE}")
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise ClientClosedError(f"this client was used on another event loop; {_ELSEWHERE}")
+            raise ClientClosedError(f"this client was used on another event loop; {ELSEWHERE}")
         return self._transport
 
 

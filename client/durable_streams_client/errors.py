@@ -40,6 +40,8 @@ class DurableStreamError(Exception):
     """In words of the protocol's ``error.code``; the same over gRPC and HTTP."""
     retryable = False
     maybe_applied = False
+    resent = False
+    """It is the answer to a request that was sent before, and nobody knows what came of that."""
 
 
 class BadRequestError(DurableStreamError):

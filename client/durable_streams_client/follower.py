@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import contextlib
 import json
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from random import SystemRandom
@@ -37,7 +38,7 @@ class FileOffsetStore:
     def __init__(self, path: str | Path) -> None:
         """``path`` need not be there; its folder must."""
         self._path = Path(path)
-        self._lock = asyncio.Lock()
+        self._lock = threading.Lock()
 
     async def load(self, name: str) -> Offset | None:
         """See ``OffsetStore``. Raises ValueError when the file is none of these."""
@@ -45,8 +46,7 @@ class FileOffsetStore:
 
     async def save(self, name: str, offset: Offset) -> None:
         """See ``OffsetStore``. Raises OSError."""
-        async with self._lock:
-            await asyncio.to_thread(self._write, name, offset)
+        await asyncio.to_thread(self._write, name, offset)
 
     def _read(self) -> dict[str, Offset]:
         try:
@@ -58,9 +58,10 @@ class FileOffsetStore:
         return found
 
     def _write(self, name: str, offset: Offset) -> None:
-        fresh = self._path.with_name(self._path.name + ".new")
-        fresh.write_text(json.dumps({**self._read(), name: offset}, indent=1), encoding="utf-8")
-        fresh.replace(self._path)
+        with self._lock:  # In the thread: whoever waits for it may be called off, and it goes on.
+            fresh = self._path.with_name(self._path.name + ".new")
+            fresh.write_text(json.dumps({**self._read(), name: offset}, indent=1), encoding="utf-8")
+            fresh.replace(self._path)
 
 
 class Follower:
@@ -72,7 +73,8 @@ class Follower:
             ...
             # where to go on after a restart: page.next_offset
 
-    A page has whole appends, never none. Breaking out of the loop ends the call; the same follower may go on.
+    A page has whole appends, never none. Whoever breaks out of the loop may go on later; ``async with`` or ``aclose``
+    ends the call.
     """
 
     def __init__(
@@ -115,9 +117,11 @@ class Follower:
         while not self.closed:
             try:
                 page = await self._next()
-            except UnavailableError as error:
+            except DurableStreamError as error:
                 await self.aclose()
-                wait_s = self._backoff.wait_s()
+                if not error.retryable:
+                    raise
+                wait_s = self._backoff.wait_s(getattr(error, "retry_after_s", 0.0))
                 if self._patience_s is not None and loop.time() + wait_s - answered_s > self._patience_s:
                     raise UnavailableError(f"{error}; waited for {self._patience_s:g} s") from None
                 await asyncio.sleep(wait_s)
@@ -147,7 +151,7 @@ class Follower:
         if self._identity and page.stream and page.stream != self._identity:
             raise StreamNotFoundError(f"the stream at {self._stream.path!r} is gone, and another one has its place")
         self._identity = page.stream or self._identity
-        self._stream.content_type = page.content_type
+        self._stream.content_type = page.content_type or self._stream.content_type
         self.offset, self.up_to_date, self.closed = page.next_offset, page.up_to_date, page.closed
         self.lag_bytes = page.lag_bytes
         return bool(page.bodies)

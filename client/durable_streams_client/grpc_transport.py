@@ -117,6 +117,8 @@ class GrpcTransport:
                 yield _wire.page(page)
         except grpc.aio.AioRpcError as error:
             raise self._failure(target, error) from None
+        except asyncio.CancelledError:
+            raise self._called_off() from None
         finally:
             call.cancel()
 
@@ -133,10 +135,16 @@ class GrpcTransport:
                 wait_s = backoff.wait_s(getattr(failure, "retry_after_s", 0.0))
                 if not failure.retryable or _now() + wait_s >= end:
                     raise failure from None
+            except asyncio.CancelledError:
+                raise self._called_off() from None
             else:
                 self._routes.worked(target)
                 return reply
             await asyncio.sleep(wait_s)
+
+    def _called_off(self) -> BaseException:
+        """The end of this client ends its calls; so does whoever waits for one, when that is called off itself."""
+        return errors.ClientClosedError("this client was closed") if self._closed else asyncio.CancelledError()
 
     def _failure(self, target: str, error: grpc.aio.AioRpcError) -> DurableStreamError:
         """What to raise for it, of a call that changes nothing."""

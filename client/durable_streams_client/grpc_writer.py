@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from durable_streams_proto.v1.streams_pb2_grpc import StreamsAsyncStub
 
 Request = AppendRequest | CreateRequest | DeleteRequest
-
 Metadata = tuple[tuple[str, str], ...]
+_Call = "grpc.aio.StreamStreamCall[pb.WriteRequests, pb.WriteReplies]"
 
 MOST_BYTES = "ds-max-append-bytes"
 """The server's metadata that says how large an append may be."""
@@ -42,21 +42,24 @@ BATCH_REQUESTS = 512
 class _Open:
     """One operation."""
 
-    __slots__ = ("future", "in_flight", "number", "request", "size", "timer", "unknown")
+    __slots__ = ("future", "in_flight", "may_repeat", "number", "sent_s", "size", "timer", "unknown", "waits", "wire")
 
     def __init__(self, number: int, request: Request, timer: asyncio.TimerHandle) -> None:
-        self.number, self.request, self.timer = number, request, timer
+        """Raises TypeError, ValueError: the request has a value that no field takes."""
+        self.number, self.timer = number, timer
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.wire = _wire.write(number, request)
         self.size = OVERHEAD_BYTES + (len(request.body) if not isinstance(request, DeleteRequest) else 0)
+        self.may_repeat = not isinstance(request, AppendRequest) or request.is_idempotent
+        """Whether it may happen twice without harm."""
         self.in_flight = False
         """It was sent on this call, and is not answered."""
+        self.sent_s = 0.0
+        """When."""
         self.unknown = False
         """It was sent before, and nobody knows what became of that."""
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether it may happen twice without harm."""
-        return not isinstance(self.request, AppendRequest) or self.request.is_idempotent
+        self.waits = False
+        """It was refused for a moment, and is sent again after that."""
 
 
 class Writer:
@@ -65,8 +68,8 @@ class Writer:
     def __init__(self, routes: Routes, stub: Callable[[str], "StreamsAsyncStub"], metadata: Metadata) -> None:
         """``stub`` gives that of a node, by its target; ``metadata`` goes with each call."""
         self._routes = routes
-        self._metadata = metadata
         self._stub = stub
+        self._metadata = metadata
         self._open: dict[int, _Open] = {}
         self._unsent: deque[_Open] = deque()
         self._last = 0
@@ -76,22 +79,35 @@ class Writer:
         self._backoff = Backoff(SystemRandom().random)
         self._leaves = False
         """The node that is written to does not serve: what it was given is waited for, and nothing more is."""
+        self._left = asyncio.Event()
+        """The call is to be ended now."""
+        self._answered_s = 0.0
+        """When something was answered on this call, or it began."""
         self._trouble = ""
         """What was in the way last, for people."""
         self._most_bytes: int | None = None
-        """Of one append, as the node says that is written to; None: it did not."""
-        self._answers = 0
-        """Messages with replies, on all calls."""
+        """Of one append, as the node says that is written to; None: it is not known yet."""
         self._closed = False
 
     def send(self, request: Request, timeout_s: float) -> "asyncio.Future[Any]":
-        """Send a request in its turn; its future has an outcome after ``timeout_s`` (seconds) at the latest."""
+        """Send a request in its turn; its future has an outcome after ``timeout_s`` (seconds) at the latest.
+
+        Raises:
+            ClientClosedError: it is not sent.
+            TypeError, ValueError: the request has a value that no field takes.
+
+        """
         if self._closed:
             raise errors.ClientClosedError("this client was closed")
         loop = asyncio.get_running_loop()
-        self._last += 1
-        number = self._last
-        operation = _Open(number, request, loop.call_later(timeout_s, self._too_late, number, timeout_s))
+        number = self._last + 1
+        timer = loop.call_later(timeout_s, self._too_late, number, timeout_s)
+        try:
+            operation = _Open(number, request, timer)
+        except BaseException:
+            timer.cancel()
+            raise
+        self._last = number
         self._open[number] = operation
         self._unsent.append(operation)
         self._wake.set()
@@ -116,7 +132,10 @@ class Writer:
         if operation.future.done():
             return  # Nobody waits any more.
         if isinstance(outcome, DurableStreamError):
+            outcome.resent = operation.unknown
             operation.future.set_exception(outcome)
+        elif isinstance(outcome, AppendResult) and operation.unknown:
+            operation.future.set_result(replace(outcome, resent=True))
         else:
             operation.future.set_result(outcome)
 
@@ -127,8 +146,14 @@ class Writer:
             self._settle(operation, otherwise(f"{why}; nothing was stored"))
 
     def _too_late(self, number: int, timeout_s: float) -> None:
+        operation = self._open[number]
+        if operation.in_flight and operation.sent_s >= self._answered_s:
+            # The node has said nothing since: its process may hang, and answer pings all the same.
+            self._trouble = "the node that was asked does not answer"
+            self._left.set()
         why = f"no answer within {timeout_s:g} s{f': {self._trouble}' if self._trouble else ''}"
-        self._give_up(self._open[number], why, errors.UnavailableError)
+        self._give_up(operation, why, errors.UnavailableError)
+        self._leave_if_done()
 
     def _answered(self, reply: pb.WriteReply) -> None:
         operation = self._open.get(reply.number)
@@ -148,88 +173,115 @@ class Writer:
             case errors.OutcomeUnknownError() if operation.may_repeat:
                 operation.unknown, self._trouble = True, str(outcome)
                 self._again(operation, self._backoff.wait_s())
-            case errors.StreamNotFoundError() if operation.unknown and isinstance(operation.request, DeleteRequest):
+            case errors.StreamNotFoundError() if operation.unknown and operation.wire.HasField("delete"):
                 self._settle(operation, False)  # By the sending before.
-            case AppendResult() if outcome.duplicate and operation.unknown:
-                self._settle(operation, replace(outcome, duplicate=False))  # Of the sending before.
             case _:
                 self._backoff.reset()
                 self._settle(operation, outcome)
 
     def _again(self, operation: _Open, wait_s: float) -> None:
+        operation.waits = True
         asyncio.get_running_loop().call_later(wait_s, self._requeue, operation)
 
     def _requeue(self, operation: _Open) -> None:
-        if operation.number in self._open and not operation.in_flight:
+        operation.waits = False
+        if operation.number in self._open:
             self._unsent.append(operation)
             self._wake.set()
+
+    def _refuse_all(self, failure: DurableStreamError) -> None:
+        """Nothing that is open would fare better: the token is wrong."""
+        for operation in list(self._open.values()):
+            if operation.in_flight or operation.unknown:
+                self._give_up(operation, str(failure), type(failure))
+            else:
+                self._settle(operation, failure)
 
     # ---------------------------------------------------------------------------------------------------------- calls
 
     async def _run(self) -> None:
+        now = asyncio.get_running_loop().time
         while True:
             while not self._unsent:
                 self._wake.clear()
                 await self._wake.wait()
-            now = asyncio.get_running_loop().time
             target = self._routes.choose(now())
             self._leaves = False
-            answered = self._answers
+            self._left.clear()
+            self._answered_s = begun_s = now()
             try:
                 await self._converse(target)
             except grpc.aio.AioRpcError as error:
                 self._trouble = f"{target}: {error.details()}"
-                failure = failure_of(target, error)
-                if not (failure.retryable or failure.maybe_applied):
-                    self._refuse_all(failure)
+                if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                    self._refuse_all(failure_of(target, error))
             except TimeoutError:
                 self._trouble = f"{target}: no connection within {CONNECT_S:g} s"
             self._routes.failed(target, now())
             self._break()
-            if self._answers == answered:
+            if self._leaves or self._answered_s == begun_s:
                 await asyncio.sleep(self._backoff.wait_s())
 
-    def _refuse_all(self, failure: DurableStreamError) -> None:
-        """Nothing that is open, or comes later, would fare better: the token, or the address, is wrong."""
-        for operation in list(self._open.values()):
-            self._settle(operation, failure)
-
     async def _converse(self, target: str) -> None:
-        """One call, until it ends, or the node says that it does not serve."""
+        """One call, until it ends, or the node says that it does not serve, or says nothing."""
         call = self._stub(target).Write(metadata=self._metadata)
-        sending: asyncio.Task[None] | None = None
+        tasks: list[asyncio.Future[Any]] = []
         try:
             async with asyncio.timeout(CONNECT_S):
                 told = dict(await call.initial_metadata() or ())
-            self._most_bytes = int(told.get(MOST_BYTES, 0)) or None
-            sending = asyncio.create_task(self._send_all(call))
-            while isinstance(replies := await call.read(), pb.WriteReplies):
-                self._answers += 1
+                if MOST_BYTES not in told:
+                    await call.read()  # It was refused: this raises why.
+                    return
+            self._most_bytes = int(told[MOST_BYTES])
+            left = asyncio.ensure_future(self._left.wait())
+            sending = asyncio.ensure_future(self._send_all(call))
+            tasks += [left, sending]
+            while True:
+                reading = asyncio.ensure_future(call.read())
+                tasks.append(reading)
+                await asyncio.wait({reading, left, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    return
+                tasks.remove(reading)
+                replies = reading.result()
+                if not isinstance(replies, pb.WriteReplies):
+                    return
+                self._answered_s = asyncio.get_running_loop().time()
                 for reply in replies.replies:
                     self._answered(reply)
-                if self._leaves and not any(each.in_flight for each in self._open.values()):
-                    return
+                self._leave_if_done()
         finally:
             call.cancel()
-            if sending is not None:
-                sending.cancel()
-                await asyncio.wait({sending})
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+                for task in tasks:
+                    if not task.cancelled():
+                        task.exception()
 
-    async def _send_all(self, call: "grpc.aio.StreamStreamCall[pb.WriteRequests, pb.WriteReplies]") -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # The reader is told, too.
+    def _leave_if_done(self) -> None:
+        if self._leaves and not any(each.in_flight for each in self._open.values()):
+            self._left.set()
+
+    async def _send_all(self, call: Any) -> None:
+        """Return when the call takes no more; the reader is told why."""
+        now = asyncio.get_running_loop().time
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 if not self._unsent or self._leaves:
                     self._wake.clear()
                     await self._wake.wait()
-                elif batch := self._batch():
+                elif batch := self._batch(now()):
                     await call.write(pb.WriteRequests(requests=batch))
+        await asyncio.sleep(CONNECT_S)
 
-    def _batch(self) -> list[pb.WriteRequest]:
+    def _batch(self, now_s: float) -> list[pb.WriteRequest]:
         batch: list[pb.WriteRequest] = []
         size = 0
         while self._unsent and len(batch) < BATCH_REQUESTS:
             operation = self._unsent[0]
-            if operation.number not in self._open or operation.in_flight:
+            if operation.number not in self._open:
                 self._unsent.popleft()
                 continue
             if operation.future.cancelled():
@@ -245,8 +297,8 @@ class Writer:
             if batch and size > BATCH_BYTES:
                 break
             self._unsent.popleft()
-            operation.in_flight = True
-            batch.append(_wire.write(operation.number, operation.request))
+            operation.in_flight, operation.sent_s = True, now_s
+            batch.append(operation.wire)
         return batch
 
     def _break(self) -> None:
@@ -258,4 +310,4 @@ class Writer:
                 operation.in_flight, operation.unknown = False, True
             else:
                 self._give_up(operation, f"the connection broke: {self._trouble}", errors.UnavailableError)
-        self._unsent = deque(self._open.values())
+        self._unsent = deque(each for each in self._open.values() if not each.waits)

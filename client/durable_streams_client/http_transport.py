@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from random import SystemRandom
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ ATTEMPT_S = 40.0
 """The server has so long for one request: it waits for a leader itself, and for what a long-poll waits for."""
 CONNECTIONS = 200
 RANDOM = SystemRandom()
+CHANGES = ("POST", "PUT", "DELETE")
 
 
 class HttpTransport:
@@ -38,12 +40,13 @@ class HttpTransport:
         """``url``: of a gateway or a node, ``/v1/stream`` need not be in it; ``client``: for tests."""
         base = url.rstrip("/")
         self._base = base if base.endswith(_http.PREFIX) else base + _http.PREFIX
-        self._headers = {"authorization": f"Bearer {token}"} if token is not None else {}
+        self._headers = [(b"authorization", b"Bearer " + token.encode())] if token is not None else []
         self._client = client or httpx.AsyncClient(
             timeout=httpx.Timeout(ATTEMPT_S, connect=CONNECT_S), limits=httpx.Limits(max_connections=CONNECTIONS)
         )
         self._last: dict[str, asyncio.Task[AppendResult]] = {}
         """The newest append to each path: the next one waits for it."""
+        self._appends: set[asyncio.Task[AppendResult]] = set()
         self._closed = False
 
     # ---------------------------------------------------------------------------------------------------------- writes
@@ -51,25 +54,41 @@ class HttpTransport:
     def begin_append(self, request: AppendRequest, timeout_s: float) -> "asyncio.Future[AppendResult]":
         """See ``transport.Transport``."""
         self._check()
+        headers = _http.append_headers(request)
         before = self._last.get(request.path)
-        task = asyncio.ensure_future(self._append(request, timeout_s, before))
+        task = asyncio.ensure_future(self._append(request, headers, timeout_s, before))
         self._last[request.path] = task
+        self._appends.add(task)
         task.add_done_callback(lambda done: self._forget(request.path, done))
         return task
 
     def _forget(self, path: str, done: "asyncio.Task[AppendResult]") -> None:
+        self._appends.discard(done)
         if self._last.get(path) is done:
             del self._last[path]
 
     async def _append(
-        self, request: AppendRequest, timeout_s: float, before: "asyncio.Task[AppendResult] | None"
+        self,
+        request: AppendRequest,
+        headers: _http.Headers,
+        timeout_s: float,
+        before: "asyncio.Task[AppendResult] | None",
     ) -> AppendResult:
-        end = _now() + timeout_s
-        if before is not None and (await asyncio.wait({before}, timeout=timeout_s))[1]:
-            raise errors.UnavailableError(f"no answer to the append before within {timeout_s:g} s; nothing was stored")
-        headers = _http.append_headers(request)
-        repeats = request.is_idempotent
-        return _http.appended(await self._ask("POST", request.path, end, headers, request.body, repeats=repeats))
+        end, begun = _now() + timeout_s, False
+        try:
+            if before is not None and (await asyncio.wait({before}, timeout=timeout_s))[1]:
+                raise errors.UnavailableError(
+                    f"no answer to the append before within {timeout_s:g} s; nothing was stored"
+                )
+            begun = True
+            repeats = request.is_idempotent
+            return _http.appended(await self._ask("POST", request.path, end, headers, request.body, repeats=repeats))
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            if begun:
+                raise errors.OutcomeUnknownError("the client was closed; it may or may not have happened") from None
+            raise errors.ClientClosedError("the client was closed; nothing was stored") from None
 
     async def create(self, request: CreateRequest, timeout_s: float) -> CreateResult:
         """See ``transport.Transport``."""
@@ -100,7 +119,7 @@ class HttpTransport:
         """See ``transport.Transport``: a long-poll after the other (PROTOCOL 5.7)."""
         params = {"offset": offset}
         while True:
-            page = _http.page(params["offset"], await self._attempt("GET", path, {}, b"", params, _now() + ATTEMPT_S))
+            page = _http.page(params["offset"], await self._attempt("GET", path, [], b"", params, _now() + ATTEMPT_S))
             yield page
             if page.closed:
                 return
@@ -115,7 +134,7 @@ class HttpTransport:
         method: str,
         path: str,
         end_s: float,
-        headers: Mapping[str, str] | None = None,
+        headers: _http.Headers | None = None,
         body: bytes = b"",
         *,
         params: Mapping[str, str] | None = None,
@@ -126,28 +145,30 @@ class HttpTransport:
         backoff, unknown = Backoff(RANDOM.random), False
         while True:
             try:
-                answer = await self._attempt(method, path, headers or {}, body, params, end_s)
+                answer = await self._attempt(method, path, headers or [], body, params, end_s)
             except errors.StreamNotFoundError:
                 if not (missing_is_done and unknown):
                     raise
                 return _http.Answer(204, {}, b"")  # By the request before.
             except DurableStreamError as error:
-                unknown = unknown or error.maybe_applied
+                resent, unknown = unknown, unknown or error.maybe_applied
                 may = (error.retryable and not isinstance(error, errors.StorageFullError)) or (
                     error.maybe_applied and repeats
                 )
                 wait_s = backoff.wait_s(getattr(error, "retry_after_s", 0.0))
                 if not may or _now() + wait_s >= end_s:
-                    raise _at_last(error, unknown=unknown, changes=method in ("POST", "PUT", "DELETE")) from None
+                    raised = _at_last(error, unknown=unknown, changes=method in CHANGES)
+                    raised.resent = resent
+                    raise raised from None
             else:
-                return answer.of_another(unknown)
+                return replace(answer, again=unknown)
             await asyncio.sleep(wait_s)
 
     async def _attempt(
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str],
+        headers: _http.Headers,
         body: bytes,
         params: Mapping[str, str] | None,
         end_s: float,
@@ -159,7 +180,7 @@ class HttpTransport:
             response = await self._client.request(
                 method,
                 url,
-                headers={**self._headers, **headers},
+                headers=[*self._headers, *headers],
                 content=body,
                 params=params,
                 timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),
@@ -173,7 +194,7 @@ class HttpTransport:
             raise errors.OutcomeUnknownError(why) from None
         answer = _http.Answer(response.status_code, response.headers, response.content)
         if response.status_code >= 300:
-            raise _http.error(answer)
+            raise _http.error(answer, changes=method in CHANGES)
         return answer
 
     def _check(self) -> None:
@@ -183,7 +204,7 @@ class HttpTransport:
     async def aclose(self) -> None:
         """See ``transport.Transport``."""
         self._closed = True
-        waiting = list(self._last.values())
+        waiting = list(self._appends)
         for task in waiting:
             task.cancel()
         if waiting:

@@ -5,11 +5,12 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from durable_streams_client._batching import Accumulator, ProducerLimits
-from durable_streams_client._encoding import message
+from durable_streams_client._batching import RECORD_COST, Accumulator, ProducerLimits
+from durable_streams_client._encoding import encode_record
 from durable_streams_client.errors import (
     ClientClosedError,
     DurableStreamError,
+    OutcomeUnknownError,
     ProducerFencedError,
     SequenceGapError,
 )
@@ -26,11 +27,14 @@ Acknowledgement = asyncio.Future[AppendResult]
 class _Batch:
     """One append: it keeps its number until it is acknowledged."""
 
-    __slots__ = ("acks", "body", "seq", "size")
+    __slots__ = ("acks", "body", "cost", "is_sent", "seq", "waits")
 
-    def __init__(self, seq: int, body: bytes, acks: list[Acknowledgement]) -> None:
-        self.seq, self.body, self.acks = seq, body, acks
-        self.size = len(body)
+    def __init__(self, seq: int, body: bytes, acks: list[Acknowledgement], cost: int) -> None:
+        self.seq, self.body, self.acks, self.cost = seq, body, acks, cost
+        self.is_sent = False
+        """It is under way, or was."""
+        self.waits = False
+        """It was refused because one before it is missing: it goes again when that one is stored."""
 
 
 class Producer:
@@ -44,25 +48,38 @@ class Producer:
 
     A record is stored as it is: those of a stream of bytes have nothing between them, so bring what divides them (a
     line feed). When something fails for good, so does every record that was not acknowledged, and each later call.
+
+    One batch is under way until the first is acknowledged: only then is it known that nobody else wrote under this id
+    in this epoch. Else, with batches 0 to 3 of an earlier run stored, the new ones would be taken for these, the next
+    would be stored, and the first four never.
     """
 
     def __init__(
-        self, client: "Client", stream: "Stream", identity: str, epoch: int, *, auto_claim: bool, limits: ProducerLimits
+        self,
+        client: "Client",
+        stream: "Stream",
+        identity: str,
+        epoch: int,
+        *,
+        is_fresh: bool,
+        auto_claim: bool,
+        limits: ProducerLimits,
     ) -> None:
+        """``is_fresh``: nobody has had this ``identity`` before."""
         self._client = client
         self._stream = stream
         self.id = identity
         self.epoch = epoch
         """Of what is sent now; with ``auto_claim`` it may grow until something was stored."""
+        self._is_fresh = is_fresh
         self._auto_claim = auto_claim
         self._limits = limits
         self._gathering = Accumulator(limits)
         self._acks: list[Acknowledgement] = []
         """Of the records that gather."""
         self._unacknowledged: deque[_Batch] = deque()
-        """In the order of their numbers."""
-        self._held: set[int] = set()
-        """Numbers of batches that were refused because one before them is missing: they go when that is stored."""
+        """In the order of their numbers; those that were not sent yet are last."""
+        self._under_way = 0
         self._seq = 0
         self._buffered = 0
         self._has_stored = False
@@ -83,21 +100,23 @@ class Producer:
 
         Raises:
             DurableStreamError: an earlier record could not be stored; see ``flush``.
+            TypeError, ValueError: it is nothing that the stream holds.
 
         """
-        type_ = self._stream.content_type or await self._stream.known_type()
-        data = _record(record, type_)
-        while self._buffered and self._buffered + len(data) > self._limits.buffered_bytes and self._failure is None:
+        data = encode_record(record, self._stream.content_type or await self._stream.known_type())
+        cost = len(data) + RECORD_COST
+        while self._buffered and self._buffered + cost > self._limits.buffered_bytes and self._failure is None:
             self._changed.clear()
             await self._changed.wait()
         self._check()
         if not self._gathering.fits(len(data)):
             self._cut()
+            self._check()
         loop = asyncio.get_running_loop()
         ack: Acknowledgement = loop.create_future()
         self._gathering.add(data, loop.time())
         self._acks.append(ack)
-        self._buffered += len(data)
+        self._buffered += cost
         if self._gathering.is_full():
             self._cut()
         else:
@@ -108,7 +127,8 @@ class Producer:
         """Return when every record that was taken is stored.
 
         Raises:
-            ProducerFencedError: another one with this id took over.
+            ProducerFencedError: another one with this id took over, or wrote before.
+            OutcomeUnknownError: nobody knows whether some were stored.
             DurableStreamError: the stream is closed or gone, nobody answers for ``delivery_timeout_s``, or the like.
 
         """
@@ -145,15 +165,20 @@ class Producer:
         if self._closed:
             raise ClientClosedError("this producer was closed")
 
+    @property
+    def _may_send(self) -> bool:
+        """Whether another batch may leave now."""
+        return self._under_way < (self._limits.in_flight if self._has_stored else 1)
+
     def _leave_soon(self) -> None:
         """Let what gathers leave once it has waited for as long as it may, and others are out of the way."""
-        if self._timer is None and self._gathering and len(self._unacknowledged) < self._limits.in_flight:
+        if self._timer is None and self._gathering and self._may_send:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._gathering.waits_s(loop.time()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        if len(self._unacknowledged) < self._limits.in_flight:
+        if self._may_send:
             self._cut()
 
     def _cut(self) -> None:
@@ -166,38 +191,49 @@ class Producer:
         records, acks, self._acks = self._gathering.take(), self._acks, []
         assert self._stream.content_type is not None
         body = b"[" + b",".join(records) + b"]" if is_json(self._stream.content_type) else b"".join(records)
-        batch = _Batch(self._seq, body, acks)
-        batch.size = sum(map(len, records))
+        cost = sum(map(len, records)) + RECORD_COST * len(records)
+        self._unacknowledged.append(_Batch(self._seq, body, acks, cost))
         self._seq += 1
-        self._unacknowledged.append(batch)
-        self._send(batch)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what may leave now."""
+        for batch in list(self._unacknowledged):
+            if self._failure is not None or not self._may_send:
+                return
+            if not batch.is_sent:
+                self._send(batch)
 
     def _send(self, batch: _Batch) -> None:
-        self._held.discard(batch.seq)
         place = ProducerBatch(self.id, self.epoch, batch.seq)
         request = AppendRequest(self._stream.path, batch.body, self._stream.content_type, producer=place)
         try:
             sent = self._client.transport.begin_append(request, self._limits.delivery_timeout_s)
-        except DurableStreamError as error:
-            self._fail(error)
+        except Exception as error:
+            self._fail(_told(error))
             return
-        sent.add_done_callback(lambda done: self._answered(batch, self.epoch, done))
+        batch.is_sent, batch.waits = True, False
+        self._under_way += 1
+        sent.add_done_callback(lambda done: self._answered(batch, done))
 
     # -------------------------------------------------------------------------------------------------------- outcomes
 
-    def _answered(self, batch: _Batch, epoch: int, done: "asyncio.Future[AppendResult]") -> None:
-        if self._failure is not None or epoch != self.epoch or done.cancelled():
+    def _answered(self, batch: _Batch, done: "asyncio.Future[AppendResult]") -> None:
+        error = ClientClosedError("it was called off") if done.cancelled() else done.exception()
+        self._under_way -= 1
+        if self._failure is not None:
             return
-        error = done.exception()
         if error is None:
             self._stored(batch, done.result())
         elif isinstance(error, SequenceGapError) and self._waits_for_another(batch, error.expected_seq):
-            self._held.add(batch.seq)
+            batch.waits = True
         elif isinstance(error, ProducerFencedError) and self._may_claim:
-            self._claim(error.epoch + 1)
+            if error.resent:
+                self._fail(OutcomeUnknownError(f"{error}; before that, this batch may have been stored"))
+            else:
+                self._claim(error.epoch + 1)
         else:
-            assert isinstance(error, DurableStreamError), error
-            self._fail(error)
+            self._fail(_told(error))
 
     def _waits_for_another(self, batch: _Batch, expected: int) -> bool:
         """Whether a batch before this one is yet to be stored: it was refused for a moment, and is sent again."""
@@ -208,10 +244,35 @@ class Producer:
         return self._auto_claim and not self._has_stored
 
     def _stored(self, batch: _Batch, result: AppendResult) -> None:
-        if result.duplicate and not self._has_stored:
-            if self._may_claim:
-                self._claim(self.epoch + 1)
-                return
+        if result.duplicate and not self._has_stored and not self._is_ours(result):
+            return
+        self._has_stored = True
+        self._unacknowledged.remove(batch)
+        self._buffered -= batch.cost
+        for ack in batch.acks:
+            if not ack.done():
+                ack.set_result(result)
+        for each in list(self._unacknowledged):
+            if each.waits and self._failure is None:
+                self._send(each)
+        self._pump()
+        self._leave_soon()
+        self._changed.set()
+
+    def _is_ours(self, result: AppendResult) -> bool:
+        """Whether the first batch is a duplicate of itself, and not one of another run's; else that is seen to."""
+        if self._is_fresh:
+            return True
+        if result.resent:
+            self._fail(
+                OutcomeUnknownError(
+                    f"the first batch of producer {self.id!r} was stored in epoch {self.epoch} before: by a sending "
+                    "whose answer was lost, or by another run. Look at the stream; and give each run a larger epoch"
+                )
+            )
+        elif self._may_claim:
+            self._claim(self.epoch + 1)
+        else:
             self._fail(
                 ProducerFencedError(
                     f"producer {self.id!r} wrote in epoch {self.epoch} before: nothing of what is sent was stored. "
@@ -219,26 +280,14 @@ class Producer:
                     self.epoch,
                 )
             )
-            return
-        self._has_stored = True
-        self._unacknowledged.remove(batch)
-        self._buffered -= batch.size
-        for ack in batch.acks:
-            if not ack.done():
-                ack.set_result(result)
-        if self._held:
-            for each in list(self._unacknowledged):
-                if each.seq in self._held:
-                    self._send(each)
-        self._leave_soon()
-        self._changed.set()
+        return False
 
     def _claim(self, epoch: int) -> None:
-        """All of it again, in another epoch; what comes of what was sent in this one is not looked at."""
+        """All of it again, in another epoch; nothing is under way in this one."""
         self.epoch = epoch
-        self._held.clear()
         for batch in self._unacknowledged:
-            self._send(batch)
+            batch.is_sent = False
+        self._pump()
 
     def _fail(self, error: DurableStreamError) -> None:
         if self._failure is not None:
@@ -257,15 +306,8 @@ class Producer:
         self._changed.set()
 
 
-def _record(record: Any, content_type: str) -> bytes:
-    if isinstance(record, bytes | bytearray | memoryview):
-        data = bytes(record)
-    elif is_json(content_type):
-        data = message(record)
-    elif isinstance(record, str):
-        data = record.encode()
-    else:
-        raise TypeError(f"a stream of {content_type} holds bytes or str, not {type(record).__name__}")
-    if not data:
-        raise ValueError("a record is not empty")
-    return data
+def _told(error: BaseException) -> DurableStreamError:
+    """What is told of it."""
+    if isinstance(error, DurableStreamError):
+        return error
+    return OutcomeUnknownError(f"{type(error).__name__}: {error}; it may or may not have happened")

@@ -195,9 +195,9 @@ class Stream:
             limits: of batches, and of what waits; None: those of a ``ProducerLimits()``.
 
         """
-        return Producer(
-            self._client, self, id or uuid4().hex, epoch, auto_claim=auto_claim, limits=limits or ProducerLimits()
-        )
+        name, is_fresh = (id, False) if id else (uuid4().hex, True)
+        limits = limits or ProducerLimits()
+        return Producer(self._client, self, name, epoch, is_fresh=is_fresh, auto_claim=auto_claim, limits=limits)
 
     async def known_type(self, timeout_s: float | None = None) -> str:
         """The content type; asks for it if it is not known. Raises StreamNotFoundError."""

@@ -12,9 +12,11 @@ The names are those of ``durable_streams_client``, and so are the arguments; a c
 
 import asyncio
 import atexit
+import contextlib
+import os
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -44,6 +46,7 @@ class _Loop:
     """An event loop in a thread of its own, from the first call on."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -51,15 +54,23 @@ class _Loop:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Do it there, and wait for it; an interrupt here ends it there."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a callback of an acknowledgement must not wait: hand what follows to another thread")
         future = self.begin(coroutine)
         try:
             return future.result()
+        except CancelledError:
+            raise ClientClosedError("this client was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Do it there."""
+        if self._process != os.getpid():
+            coroutine.close()
+            raise ClientClosedError(f"this client was made in another process; {client.ELSEWHERE}")
         with self._lock:
             if self._closed:
                 coroutine.close()
@@ -73,7 +84,9 @@ class _Loop:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and whatever waits for it."""
+        if self._process != os.getpid():
+            return  # Of the other process.
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
@@ -81,6 +94,8 @@ class _Loop:
             return
         atexit.unregister(self.close)
         assert self._thread is not None
+        with contextlib.suppress(CancelledError):
+            asyncio.run_coroutine_threadsafe(_end_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
         loop.close()
@@ -298,6 +313,16 @@ class Producer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.run(self._inner.__aexit__(kind, error, trace))
+
+
+async def _end_all() -> None:
+    """Call off everything that is done on this loop, and wait until it is over."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _next(iterator: Any) -> Any:

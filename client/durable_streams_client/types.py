@@ -38,7 +38,9 @@ class AppendResult:
     closed: bool = False
     """The stream takes no more."""
     duplicate: bool = False
-    """This batch of the producer was stored before, by somebody else than this call."""
+    """This batch of the producer was stored before."""
+    resent: bool = False
+    """It was sent more than once: what was stored before may be of the sending whose answer was lost."""
 
 
 @dataclass(frozen=True, slots=True)

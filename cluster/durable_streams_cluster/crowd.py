@@ -18,10 +18,14 @@ class Crowd:
         self._limits = limits
         self.unsent_bytes: Callable[[], int] = lambda: 0
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether so much is unsent that who takes nothing must go."""
+        return self.unsent_bytes() >= self._limits.max_unsent_bytes // 2
+
     def page_bytes(self) -> int | None:
         """Bytes of a page to ask for; None: as many as usual."""
-        pressed = self.unsent_bytes() >= self._limits.max_unsent_bytes // 2
-        return self._limits.pressed_read_bytes if pressed else None
+        return self._limits.pressed_read_bytes if self.is_pressed else None
 
     def page_of_at_most(self, asked: int) -> int | None:
         """The same for a reader that asks for so many; 0: as many as usual."""

@@ -139,13 +139,17 @@ def test_a_producer_writes_each_record_once_and_in_order(target: str) -> None:
         assert text.split() == [str(number) for number in range(500)]
         ends = [(await ack).next_offset for ack in acks]
         assert ends == sorted(ends)
-        again = stream.producer(producer.id)
+        one = ProducerLimits(batch_records=1)
+        again = stream.producer(producer.id, limits=one)
+        for number in range(4):
+            await again.append(str(number))
         with pytest.raises(e.ProducerFencedError, match="wrote in epoch 0 before"):
-            await (await again.append("x"))
-        async with stream.producer(producer.id, auto_claim=True) as claims:
-            await claims.append("claimed")
+            await again.flush()
+        async with stream.producer(producer.id, auto_claim=True, limits=one) as claims:
+            for number in range(4):
+                await claims.append(str(number))
         assert claims.epoch == 1
-        assert (await stream.read()).text() == text + "claimed"
+        assert (await stream.read()).text() == f"{text}0123"
 
     play(target, script)
 
@@ -225,6 +229,35 @@ def test_each_thing_that_can_go_wrong_is_an_error_of_its_own(target: str) -> Non
     play(target, script)
 
 
+def test_a_handle_keeps_its_type_when_a_follower_ends(target: str) -> None:
+    async def script(client: Client, path: str) -> None:
+        stream = client.stream(path)
+        await stream.create(content_type="application/json")
+        following = asyncio.ensure_future(anext(stream.follow()))
+        await asyncio.sleep(0.2)
+        await client.stream(path).close()
+        with pytest.raises(StopAsyncIteration):
+            await following
+        assert stream.content_type == "application/json"
+
+    play(target, script)
+
+
+def test_the_end_of_a_client_is_told_to_its_followers(target: str) -> None:
+    async def main() -> None:
+        client = Client(target)
+        stream = client.stream(uuid4().hex, content_type="text/plain")
+        await stream.create()
+        following = asyncio.ensure_future(anext(stream.follow()))
+        await asyncio.sleep(0.2)
+        await client.aclose()
+        with pytest.raises(e.DurableStreamError):
+            async with asyncio.timeout(10):
+                await following
+
+    asyncio.run(main())
+
+
 def test_nobody_there_is_told_within_the_time_that_was_given() -> None:
     async def script(client: Client, path: str) -> None:
         await fails(client.stream(path).head(), e.UnavailableError, "")
@@ -256,5 +289,8 @@ def test_a_target_is_an_address_or_a_url() -> None:
     for wrong in ("", " , ", []):
         with pytest.raises(ValueError, match="names no node"):
             Client(wrong)
+    for token in ("abc\n", "", "\u00e9"):
+        with pytest.raises(ValueError, match="the token has characters that none has"):
+            Client("a:1", token=token)
     with pytest.raises(ValueError, match="a URL is the only target"):
         Client(["http://a", "http://b"])

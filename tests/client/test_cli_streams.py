@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -126,6 +127,8 @@ def test_each_line_is_a_record(run: Run) -> None:
         (["create", "x", "--target", "nonsense"], 2, "'nonsense' is not HOST:PORT of a node's --grpc listener"),
         (["create"], 2, "required: PATH"),
         (["list", "--limit", "0"], 2, "'0' is not a number from 1 on"),
+        (["create", "x", "--expires-at", "1960-01-01T00:00:00Z"], 2, "is not a time from 1970 to 9999"),
+        (["append", "x", "--create", "--json", "[" * 100_000], 2, "DATA is not JSON: nested too deeply"),
         (["reed", "x"], 2, "did you mean 'read'?"),
     ],
 )
@@ -134,6 +137,29 @@ def test_what_is_wrong_is_said(run: Run, argv: list[str], code: int, says: str) 
     assert (got, out) == (code, "")
     assert says in err
     assert "Traceback" not in err
+
+
+def test_what_utf8_cannot_say_is_escaped(run: Run) -> None:
+    path = uuid4().hex
+    run("append", path, "--create", "--json", stdin=b'["\\ud800",\n1]')
+    assert run("read", path)[1] == '["\\ud800",1]\n'
+    assert json.loads(run("read", path, "-o", "json")[1])["messages"] == [["\ud800", 1]]
+
+
+def test_an_interrupt_ends_it_while_nothing_comes(server: Server) -> None:
+    command = [sys.executable, "-m", "durable_streams_client.cli", "append", uuid4().hex, "--lines", "--create"]
+    target = f"{LOOPBACK}:{server.ports['grpc']}"
+    with subprocess.Popen([*command, "--target", target], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        read = [sys.executable, "-m", "durable_streams_client.cli", "read", command[4], "--target", target]
+        while b"1\n" not in subprocess.run(read, capture_output=True, check=False).stdout:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
 
 
 def test_nobody_there_says_how_to_start_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

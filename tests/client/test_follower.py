@@ -58,6 +58,17 @@ def test_what_cannot_be_mended_is_told() -> None:
     simulate(main)
 
 
+def test_what_may_be_mended_by_waiting_is_waited_for() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        fake.pages = [[e.OverloadedError("", retry_after_s=7)], [page(b"1", "-1", "1")]]
+        begun = asyncio.get_running_loop().time()
+        assert (await anext(following(fake))).data == b"1"
+        assert asyncio.get_running_loop().time() - begun >= 7
+
+    simulate(main)
+
+
 def test_another_stream_at_the_same_path_is_not_the_one_that_is_read() -> None:
     async def main() -> None:
         fake = FakeTransport()
@@ -143,6 +154,16 @@ def test_it_goes_on_where_it_said_that_it_was(tmp_path: Path) -> None:
             await following(fake).commit()
 
     asyncio.run(main())
+
+    async def called_off() -> None:
+        for number in range(20):
+            saving = asyncio.ensure_future(store.save("worker-1", str(number)))
+            await asyncio.sleep(0)
+            saving.cancel()
+            await store.save("worker-2", str(number))
+        assert await store.load("worker-2") == "19"
+
+    asyncio.run(called_off())
     (tmp_path / "offsets.json").write_text("[]")
     with pytest.raises(ValueError, match="holds no offsets"):
         asyncio.run(store.load("worker-1"))

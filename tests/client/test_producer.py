@@ -1,12 +1,14 @@
 """Each record once and in order: numbers, batches, what is sent again and what is not."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
 from durable_streams_client import Producer, ProducerLimits
 from durable_streams_client import errors as e
+from durable_streams_client._batching import RECORD_COST
 from durable_streams_client.types import AppendResult
 from tests.client.fake import FakeTransport, client_of, settle
 from tests.runtime.world import simulate
@@ -16,6 +18,15 @@ ONE = ProducerLimits(batch_records=1, in_flight=3)
 
 def made(fake: FakeTransport, limits: ProducerLimits = ONE, content_type: str | None = None, **more: Any) -> Producer:
     return client_of(fake).stream("s", content_type=content_type).producer("me", limits=limits, **more)
+
+
+async def begun(fake: FakeTransport, producer: Producer) -> None:
+    """The first batch is stored: from now on several may be under way."""
+    await put(producer, "0")
+    await settle()
+    fake.answer(0, "0")
+    await settle()
+    fake.appends.clear()
 
 
 async def put(producer: Producer, *records: Any) -> list["asyncio.Future[AppendResult]"]:
@@ -76,7 +87,9 @@ def test_a_record_waits_for_others_no_longer_than_it_may() -> None:
 def test_an_append_waits_for_room() -> None:
     async def main() -> None:
         fake = FakeTransport()
-        producer = made(fake, ProducerLimits(batch_records=1, buffered_bytes=10))
+        room = 2 * RECORD_COST + 10
+        producer = made(fake, ProducerLimits(batch_records=1, buffered_bytes=room))
+        await begun(fake, producer)
         await put(producer, "x" * 6, "x" * 4)
         third = asyncio.ensure_future(producer.append("y"))
         await settle()
@@ -84,12 +97,29 @@ def test_an_append_waits_for_room() -> None:
         fake.answer(0, "6")
         await settle()
         assert third.done()
-        large = asyncio.ensure_future(producer.append("z" * 100))
+        large = asyncio.ensure_future(producer.append("z" * 1000))
         await settle()
         fake.answer(1, "10")
         fake.answer(2, "11")
         await settle()
         assert large.done(), "one that is larger than all the room there is has it alone"
+
+    simulate(main)
+
+
+def test_no_more_are_under_way_than_may_be_and_one_until_the_first_is_stored() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake, ONE)
+        await put(producer, *"abcdefgh")
+        await settle()
+        assert fake.seqs() == [0]
+        fake.answer(0, "1")
+        await settle()
+        assert fake.seqs() == [0, 1, 2, 3]
+        fake.answer(1, "2")
+        await settle()
+        assert fake.seqs() == [0, 1, 2, 3, 4]
 
     simulate(main)
 
@@ -100,14 +130,15 @@ def test_batches_behind_one_that_was_refused_go_again_once_it_is_stored() -> Non
     async def main() -> None:
         fake = FakeTransport()
         producer = made(fake)
+        await begun(fake, producer)
         acks = await put(producer, "a", "b", "c")
-        fake.answer(2, e.SequenceGapError("", expected_seq=0, received_seq=2))
-        fake.answer(1, e.SequenceGapError("", expected_seq=0, received_seq=1))
+        fake.answer(2, e.SequenceGapError("", expected_seq=1, received_seq=3))
+        fake.answer(1, e.SequenceGapError("", expected_seq=1, received_seq=2))
         await settle()
-        assert fake.seqs() == [0, 1, 2]
+        assert fake.seqs() == [1, 2, 3]
         fake.answer(0, "1")
         await settle()
-        assert fake.seqs() == [0, 1, 2, 1, 2]
+        assert fake.seqs() == [1, 2, 3, 2, 3]
         fake.answer(3, "2")
         fake.answer(4, "3")
         await producer.flush()
@@ -139,7 +170,7 @@ def test_a_gap_that_nothing_fills_is_the_end() -> None:
 def test_what_fails_for_good_fails_everything_that_is_not_stored(error: e.DurableStreamError) -> None:
     async def main() -> None:
         fake = FakeTransport()
-        producer = made(fake, ProducerLimits(in_flight=1, buffered_bytes=3))
+        producer = made(fake, ProducerLimits(in_flight=1, buffered_bytes=3 * (RECORD_COST + 1)))
         acks = await put(producer, "a")
         await settle()
         acks += await put(producer, "b", "c")
@@ -178,19 +209,108 @@ def test_it_finds_an_epoch_of_its_own_if_it_may(answer: AppendResult | Exception
         producer = made(fake, auto_claim=True)
         await put(producer, "a", "b")
         fake.answer(0, answer)
-        fake.answer(1, e.SequenceGapError("of the old epoch", 0, 1))
         await settle()
-        again = [(request.producer, request.body) for request, _ in fake.appends[2:]]
+        fake.answer(1, "1")
+        await settle()
+        again = [(request.producer, request.body) for request, _ in fake.appends[1:]]
         assert [(batch and (batch.epoch, batch.seq), body) for batch, body in again] == [
             ((epoch, 0), b"a"),
             ((epoch, 1), b"b"),
         ]
-        fake.answer(2, "1")
-        fake.answer(3, e.ProducerFencedError("another took over", epoch + 1))
+        fake.answer(2, e.ProducerFencedError("another took over", epoch + 1))
         with pytest.raises(e.ProducerFencedError, match="another took over"):
             await producer.flush()
 
     simulate(main)
+
+
+RESENT = e.ProducerFencedError("epoch 4 was seen", epoch=4)
+RESENT.resent = True
+
+
+@pytest.mark.parametrize("answer", [AppendResult("9", duplicate=True, resent=True), RESENT])
+@pytest.mark.parametrize("auto_claim", [False, True])
+def test_a_first_batch_that_was_sent_twice_may_be_its_own_duplicate(answer: Any, *, auto_claim: bool) -> None:
+    """It was stored and its answer lost; or it never arrived, and another run was here."""
+
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake, auto_claim=auto_claim)
+        await put(producer, "a")
+        fake.answer(0, answer)
+        kind = e.ProducerFencedError if answer is RESENT and not auto_claim else e.OutcomeUnknownError
+        with pytest.raises(kind):
+            await producer.flush()
+        assert len(fake.appends) == 1
+
+    simulate(main)
+
+
+def test_under_a_name_that_nobody_had_before_a_duplicate_is_its_own() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = client_of(fake).stream("s", content_type="text/plain").producer()
+        (ack,) = await put(producer, "a")
+        await settle()
+        fake.answer(0, AppendResult("1", duplicate=True, resent=True))
+        assert (await ack).next_offset == "1"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), AssertionError()])
+def test_whatever_else_goes_wrong_is_told(error: Exception) -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake)
+        await put(producer, "a")
+        fake.answer(0, error)
+        with pytest.raises(e.OutcomeUnknownError, match=type(error).__name__):
+            await producer.flush()
+
+    simulate(main)
+
+
+def test_the_end_of_the_client_is_its_end() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        client = client_of(fake)
+        stream = client.stream("s", content_type="text/plain")
+        gathers = stream.producer(limits=ProducerLimits(batch_bytes=10, linger_s=1))
+        (ack,) = await put(gathers, "12345")
+        waits = stream.producer("me", limits=ONE, auto_claim=True)
+        await put(waits, "1", "2")
+        fake.answer(0, e.ProducerFencedError("", 4))
+        await client.aclose()
+        with pytest.raises(e.ClientClosedError):
+            await gathers.append("1234567")
+        with pytest.raises(e.ClientClosedError):
+            await ack
+        await settle()
+        with pytest.raises(e.ClientClosedError):
+            await waits.flush()
+
+    simulate(main)
+
+
+def test_nothing_is_left_that_nobody_looked_at() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context["message"]))
+        fake = FakeTransport()
+        producer = made(fake)
+        await begun(fake, producer)
+        await put(producer, "a", "b", "c")
+        for number in range(3):
+            fake.answer(number, e.StreamClosedError(""))
+        await settle()
+        fake.appends.clear()
+        gc.collect()
+        await settle()
+
+    simulate(main)
+    assert seen == []
 
 
 def test_it_ends_with_everything_stored_and_takes_no_more() -> None:

@@ -1,5 +1,6 @@
 """The façade for programs without an event loop."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -75,3 +76,58 @@ def test_a_program_that_does_not_close_it_ends(server: Server) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("b'x'\n", "")
+
+
+def test_closing_it_ends_what_other_threads_wait_for() -> None:
+    client = Client(f"{LOOPBACK}:1")
+    told: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            client.stream("s").head()
+        except e.DurableStreamError as error:
+            told.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while client._loop._loop is None or not asyncio.all_tasks(client._loop._loop):
+        pass
+    client.close()
+    asking.join(20)
+    assert [type(error) for error in told] == [e.ClientClosedError]
+
+
+def test_a_callback_that_would_wait_for_itself_is_told(server: Server) -> None:
+    with Client(f"{LOOPBACK}:{server.ports['grpc']}") as client:
+        stream = client.stream(uuid4().hex, content_type="text/plain")
+        stream.create()
+        told: list[BaseException] = []
+
+        def called(_: object) -> None:
+            try:
+                stream.append("y")
+            except RuntimeError as error:
+                told.append(error)
+
+        with stream.producer() as producer:
+            producer.append("x").add_done_callback(called)
+        assert "must not wait" in str(told[0])
+
+
+def test_another_process_is_told_to_make_its_own(server: Server) -> None:
+    program = (
+        "import os\n"
+        "from durable_streams_client.sync import Client\n"
+        "from durable_streams_client.errors import ClientClosedError\n"
+        f"c = Client('{LOOPBACK}:{server.ports['grpc']}')\n"
+        "c.stream('fork', content_type='a/b').create()\n"
+        "if not os.fork():\n"
+        "    try:\n"
+        "        c.stream('fork').head()\n"
+        "    except ClientClosedError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "made in another process; make one in each process" in done.stdout

@@ -182,16 +182,23 @@ def test_when_a_call_breaks_producers_batches_go_out_again_in_order_and_plain_ap
     play(script)
 
 
-def test_a_duplicate_of_a_sending_that_nobody_knows_of_is_none() -> None:
+def test_it_is_told_that_a_batch_was_sent_before() -> None:
     async def script(nodes: Nodes) -> None:
         again, other = nodes.send(b"1", 0), nodes.send(b"2", 1)
         await settle()
         nodes.calls[0].store(b"2", duplicate=True)
-        assert (await other).duplicate, "somebody else's"
+        assert await other == AppendResult("2", duplicate=True)
         nodes.calls[0].break_off()
         call = await nodes.next_call()
         call.store(b"1", duplicate=True)
-        assert await again == AppendResult("1")
+        assert await again == AppendResult("1", duplicate=True, resent=True)
+        fenced = nodes.send(b"3", 0)
+        await settle()
+        call.break_off()
+        (await nodes.next_call()).refuse(b"3", pb.Error.PRODUCER_FENCED, epoch=7)
+        with pytest.raises(e.ProducerFencedError) as told:
+            await fenced
+        assert told.value.resent
 
     play(script)
 
@@ -246,6 +253,7 @@ def test_a_node_that_does_not_serve_is_left_once_it_has_answered_what_it_was_giv
         call.store(b"2")
         await second
         elsewhere = await nodes.next_call()
+        await asyncio.sleep(1)  # The first waits for a moment before it is sent again.
         assert (elsewhere.node, sorted(elsewhere.bodies)) == ("b", [b"1", b"3"])
         for body in (b"1", b"3"):
             elsewhere.store(body)
@@ -266,7 +274,7 @@ def test_an_unknown_outcome_is_told_of_a_plain_append_and_tried_again_of_a_batch
         await asyncio.sleep(1)
         assert call.bodies == [b"p", b"1", b"1"]
         call.store(b"1", duplicate=True)
-        assert not (await batch).duplicate
+        assert (await batch).resent
 
     play(script)
 
@@ -277,6 +285,7 @@ def test_time_is_up_with_nothing_sent_or_nobody_knows() -> None:
         await settle()
         nodes.connects = False
         nodes.calls[0].break_off()
+        await settle()
         never = nodes.send(b"2", timeout_s=9)
         with pytest.raises(e.OutcomeUnknownError, match=r"no answer within 1 s: .*; it may or may not have happened"):
             await sent
@@ -336,5 +345,90 @@ def test_the_end_of_a_client_is_told_to_those_who_wait() -> None:
         with pytest.raises(e.ClientClosedError):
             nodes.send(b"2")
         assert nodes.calls[0].cancelled
+
+    play(script)
+
+
+def test_a_value_that_no_field_takes_is_told_at_once_and_harms_no_other() -> None:
+    async def script(nodes: Nodes) -> None:
+        for wrong in (CreateRequest("t", expires_at_ms=1.5), CreateRequest("t", ttl_s=-1), CreateRequest("\ud800")):  # type: ignore[arg-type]
+            with pytest.raises((TypeError, ValueError)):
+                nodes.writer.send(wrong, 5)
+        good = nodes.send(b"1")
+        await settle()
+        nodes.calls[0].store(b"1")
+        await good
+
+    play(script)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED])
+def test_one_node_that_fails_is_no_answer(code: grpc.StatusCode) -> None:
+    async def script(nodes: Nodes) -> None:
+        plain, batch = nodes.send(b"p"), nodes.send(b"1", 0)
+        await settle()
+        nodes.calls[0]._replies.put_nowait(AioRpcError(code, Metadata(), Metadata(), "RST_STREAM"))
+        with pytest.raises(e.OutcomeUnknownError):
+            await plain
+        (await nodes.next_call()).store(b"1")
+        await batch
+
+    play(script)
+
+
+def test_a_token_that_is_not_believed_is_told_at_once() -> None:
+    async def script(nodes: Nodes) -> None:
+        sent = nodes.send(b"1")
+        await settle()
+        late = nodes.send(b"2")
+        error = AioRpcError(grpc.StatusCode.UNAUTHENTICATED, Metadata(), Metadata(), "the token has expired")
+        nodes.calls[0]._replies.put_nowait(error)
+        with pytest.raises(e.OutcomeUnknownError, match="expired"):
+            await sent
+        with pytest.raises((e.AuthenticationError, e.OutcomeUnknownError), match="expired"):
+            await late
+
+    play(script)
+
+
+def test_a_node_that_refuses_at_once_is_not_asked_in_a_loop() -> None:
+    async def script(nodes: Nodes) -> None:
+        wait = nodes.send(b"1", 0, timeout_s=10)
+
+        async def refusing() -> None:
+            await settle()
+            while True:
+                nodes.calls[-1].refuse(b"1", pb.Error.UNAVAILABLE, retryable=True)
+                await nodes.next_call()
+
+        task = asyncio.ensure_future(refusing())
+        with pytest.raises(e.UnavailableError):
+            await wait
+        task.cancel()
+        assert len(nodes.calls) < 15
+
+    play(script)
+
+
+def test_a_node_that_says_nothing_is_left() -> None:
+    async def script(nodes: Nodes) -> None:
+        for number in range(3):
+            with pytest.raises(e.OutcomeUnknownError, match="the node that was asked does not answer"):
+                await nodes.send(b"%d" % number, 0, timeout_s=30)
+        assert len({call.node for call in nodes.calls}) > 1
+
+    play(script)
+
+
+def test_a_node_that_does_not_serve_is_left_though_it_answers_no_more() -> None:
+    async def script(nodes: Nodes) -> None:
+        first, second = nodes.send(b"1", timeout_s=100), nodes.send(b"2", timeout_s=5)
+        await settle()
+        nodes.calls[0].refuse(b"1", pb.Error.UNAVAILABLE, retryable=True)
+        with pytest.raises(e.OutcomeUnknownError):
+            await second
+        await asyncio.sleep(3)
+        nodes.calls[-1].store(b"1")
+        await first
 
     play(script)

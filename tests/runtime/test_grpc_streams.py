@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from durable_streams_cluster.crowd import Crowd
-from durable_streams_cluster.limits import KIB, GrpcLimits, Limits
+from durable_streams_cluster.limits import KIB, MIB, GrpcLimits, Limits
 from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.grpc_clients import ClientListener
 from durable_streams_cluster.runtime.grpc_streams import ERROR
@@ -57,6 +57,18 @@ async def served(limits: Limits = LIMITS) -> AsyncIterator[Served]:
     finally:
         calls.drain()
         await listener.stop(1.0)
+
+
+def append(number: int, body: bytes, path: str = "s", **more: Any) -> pb.WriteRequest:
+    asked = pb.AppendRequest(path=path, content_type="text/plain", body=body, **more)
+    return pb.WriteRequest(number=number, append=asked)
+
+
+async def replies(call: Any, count: int) -> dict[int, pb.WriteReply]:
+    found: dict[int, pb.WriteReply] = {}
+    while len(found) < count:
+        found |= {each.number: each for each in (await call.read()).replies}
+    return found
 
 
 async def error_of(call: Any) -> tuple[grpc.StatusCode, pb.Error]:
@@ -319,73 +331,54 @@ def test_a_node_that_drains_sends_followers_and_writers_away_with_all_there_is()
             late = it.stub.Follow(pb.FollowRequest(path="s"))
             assert await pages(late, 1) == [([b"1"], True, False)]
             assert (await error_of(late.read()))[1].code == pb.Error.UNAVAILABLE
-            assert await it.stub.Write().read() is grpc.aio.EOF
+            assert (await error_of(it.stub.Write().read()))[1].code == pb.Error.UNAVAILABLE
 
     run(play())
 
 
-# --- Write.
-
-
-def append(number: int, body: bytes, path: str = "s", **more: Any) -> pb.WriteRequest:
-    asked = pb.AppendRequest(path=path, content_type="text/plain", body=body, **more)
-    return pb.WriteRequest(number=number, append=asked)
-
-
-async def replies(call: Any, count: int) -> dict[int, pb.WriteReply]:
-    found: dict[int, pb.WriteReply] = {}
-    while len(found) < count:
-        found |= {each.number: each for each in (await call.read()).replies}
-    return found
-
-
-def test_writes_of_one_call_happen_in_their_order() -> None:
-    async def play() -> None:
-        async with served() as it:
-            call = it.stub.Write()
-            create = pb.WriteRequest(number=1, create=pb.CreateRequest(path="s", content_type="text/plain"))
-            await call.write(
-                pb.WriteRequests(requests=[create, *(append(2 + each, b"%d;" % each) for each in range(250))])
-            )
-            await call.write(pb.WriteRequests(requests=[append(300, b"x", "no"), pb.WriteRequest(number=301)]))
-            await call.write(
-                pb.WriteRequests(
-                    requests=[append(302, b"y" * 290 * KIB), append(303, b"z"), append(304, b"", close=True)]
-                )
-            )
-            await call.done_writing()
-            got = await replies(call, 256)
-            assert await call.read() is grpc.aio.EOF
-            assert got[1].create.content_type == "text/plain"
-            assert (got[300].error.code, got[301].error.code) == (pb.Error.NOT_FOUND, pb.Error.BAD_REQUEST)
-            assert got[304].append.closed
-            ends = [got[number].append.next_offset for number in [*range(2, 252), 302, 303]]
-            assert ends == sorted(ends)
-            page = await it.read()
-            assert b"".join(page.bodies) == b"".join(b"%d;" % each for each in range(250)) + b"y" * 290 * KIB + b"z"
-            delete = pb.WriteRequest(number=1, delete=pb.DeleteRequest(path="s"))
-            again = it.stub.Write(iter([pb.WriteRequests(requests=[delete, append(2, b"x")])]))
-            last = await replies(again, 2)
-            assert last[1].WhichOneof("result") == "delete"
-            assert last[2].error.code == pb.Error.NOT_FOUND
-
-    run(play())
-
-
-def test_more_than_may_be_under_way_waits_and_what_is_refused_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("durable_streams_cluster.runtime.writing.MAX_OPEN", 4)
+def test_a_reader_that_takes_nothing_is_sent_away() -> None:
+    limits = replace(LIMITS, max_unsent_bytes=400 * KIB, write_timeout_s=5.0)
 
     async def play() -> None:
-        async with served() as it:
+        async with served(limits) as it:
+            follows = it.calls.follows
+            follows.crowd.unsent_bytes = lambda: follows.unsent_bytes
             await it.create()
-            it.world.disk.hold = True
+            for _ in range(40):
+                await it.append(b"x" * 250 * KIB)
+            stalled = [it.stub.Follow(pb.FollowRequest(path="s")) for _ in range(3)]
+            await until(lambda: follows.unsent_bytes > 0)
+            await until(lambda: follows.unsent_bytes == 0)
+            assert list((await it.read(max_bytes=1)).bodies) == [b"x" * 250 * KIB]
+            for each in stalled:
+                while isinstance(got := await taken(each), pb.Page):
+                    pass
+                assert got.code in (pb.Error.UNAVAILABLE, pb.Error.OVERLOADED)
+                assert got.retryable
+
+    run(play())
+
+
+async def taken(call: Any) -> pb.Page | pb.Error:
+    try:
+        page: pb.Page = await call.read()
+    except grpc.aio.AioRpcError as error:
+        return pb.Error.FromString(dict(error.trailing_metadata() or ())[ERROR])  # type: ignore[arg-type]
+    return page
+
+
+def test_many_small_appends_make_a_page_that_is_larger_than_its_data() -> None:
+    limits = replace(Limits(), max_append_bytes=MIB)
+
+    async def play() -> None:
+        async with served(limits) as it:
+            await it.create()
             call = it.stub.Write()
-            for number in range(1, 4):
-                await call.write(pb.WriteRequests(requests=[append(10 * number + each, b".") for each in range(5)]))
-            await until(lambda: it.world.driver.admission.waiting == 5)
-            it.world.disk.release()
-            got = await replies(call, 15)
-            assert all(each.WhichOneof("result") == "append" for each in got.values())
-            assert it.world.driver.admission.waiting == 0
+            for batch in range(110):
+                await call.write(
+                    pb.WriteRequests(requests=[append(500 * batch + each, b"x" * 20) for each in range(500)])
+                )
+            await replies(call, 55_000)
+            assert len((await it.read()).bodies) > 50_000
 
     run(play())

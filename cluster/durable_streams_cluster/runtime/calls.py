@@ -41,7 +41,8 @@ class Calls:
         self._streams: Streams | None = None
         self._paths: set[str] = set()
         self._writing: dict[Writing, None] = {}
-        self._draining = False
+        self.draining = False
+        """This node goes away: it takes no more calls to write."""
         self.follows = Follows(limits, metrics)
 
     def attach(self, streams: Streams, crowd: Crowd) -> None:
@@ -55,7 +56,7 @@ class Calls:
 
     def drain(self) -> None:
         """End what goes on and on, once it was told what there is to tell: its clients go on at another node."""
-        self._draining = True
+        self.draining = True
         self.follows.drain()
         for writing in tuple(self._writing):
             writing.end()
@@ -105,8 +106,6 @@ class Calls:
         """See streams.proto; ``read`` gives something else than requests when there are no more."""
         writing = Writing(self, send)
         self._writing[writing] = None
-        if self._draining:
-            writing.end()
         try:
             await writing.run(read)
         finally:

@@ -1,5 +1,6 @@
 """Follow: pages as they come, to readers over gRPC. Register first, then read, then wait, as ``gateway.live``."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from durable_streams_cluster.api import From, Page, Streams, Watch
@@ -15,6 +16,8 @@ from durable_streams_proto.v1 import streams_pb2 as pb
 
 IDLE_S = 3600.0
 """A reader of a stream without a window looks again after so long, whatever it was told."""
+LOOK_S = 1.0
+"""How often it is seen to whether a reader takes what it is sent."""
 MODE = "follow"
 """Of ``Metrics.live_readers``."""
 
@@ -23,6 +26,7 @@ class Follows:
     """Every Follow of this node."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits = limits
         self._metrics = metrics
         metrics.live_readers[MODE] = 0
         self.crowd = Crowd(limits)
@@ -96,8 +100,8 @@ class Follows:
             if before is not None and page.stream != before.stream:
                 return unread(NotFound())
             news = page.bodies or page.closed or (page.up_to_date and not (before and before.up_to_date))
-            if news or before is None:
-                await self._send(page, send)
+            if (news or before is None) and not await self._send(page, send):
+                return refused(ShuttingDown("this reader takes too little: go on when you can take more"))
             if page.closed:
                 return None
             if reader.ended:
@@ -106,12 +110,21 @@ class Follows:
             if page.up_to_date:
                 woken = await reader.watch.wait(page.ttl_s / 2 if page.ttl_s else IDLE_S)
 
-    async def _send(self, page: Page, send: Callable[[pb.Page], Awaitable[None]]) -> None:
+    async def _send(self, page: Page, send: Callable[[pb.Page], Awaitable[None]]) -> bool:
+        """Whether it was taken in time: while too much is unsent, a reader that takes nothing has a second."""
         size = sum(map(len, page.bodies))
         self.unsent_bytes += size
+        sending = asyncio.ensure_future(send(page_of(page)))
+        left_s = self._limits.write_timeout_s
         try:
-            await send(page_of(page))
+            while left_s > 0:
+                if (await asyncio.wait({sending}, timeout=min(LOOK_S, left_s)))[0]:
+                    await sending
+                    return True
+                left_s = 0.0 if self.crowd.is_pressed else left_s - LOOK_S
+            return False
         finally:
+            sending.cancel()
             self.unsent_bytes -= size
 
 

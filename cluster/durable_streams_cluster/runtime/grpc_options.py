@@ -7,12 +7,13 @@ taken for dead. A process that has these threads must not fork: ``subprocess`` s
 from durable_streams_cluster.limits import KIB, MIB, PEER_CONNECTIONS, GrpcLimits, PeerLimits
 
 Options = list[tuple[str, int]]
+UNBOUNDED = -1
 
 
-def common(limits: PeerLimits | GrpcLimits) -> Options:
-    """Of both ends."""
+def common(limits: PeerLimits | GrpcLimits, send_bytes: int) -> Options:
+    """Of both ends; ``send_bytes``: of one message that this one sends, at most."""
     return [
-        ("grpc.max_send_message_length", limits.message_bytes),
+        ("grpc.max_send_message_length", send_bytes),
         ("grpc.max_metadata_size", 8 * KIB),
         ("grpc.absolute_max_metadata_size", 16 * KIB),
         # A process that stopped, or a cable that was pulled, is noticed within the sum of time and timeout. The timeout
@@ -30,7 +31,7 @@ def common(limits: PeerLimits | GrpcLimits) -> Options:
 def dialing(limits: PeerLimits) -> Options:
     """Of a channel, which lives for one attempt and one stream: its successor asks DNS anew."""
     return [
-        *common(limits),
+        *common(limits, limits.message_bytes),
         # Acknowledgements.
         ("grpc.max_receive_message_length", 64 * KIB),
         # Else channels to one address share one connection, and its fate, with each other and with the attempt before.
@@ -48,7 +49,7 @@ def dialing(limits: PeerLimits) -> Options:
 def listening(limits: PeerLimits) -> Options:
     """Of the peer listener."""
     return [
-        *_accepting(limits, PEER_CONNECTIONS, streams=2),
+        *_accepting(limits, PEER_CONNECTIONS, streams=2, send_bytes=limits.message_bytes),
         # What a dialer may have under way before we took it. Left alone it is sized by measured bandwidth, up to many
         # megabytes, which a heartbeat then stands behind.
         ("grpc.http2.bdp_probe", 0),
@@ -58,13 +59,14 @@ def listening(limits: PeerLimits) -> Options:
 
 def serving(limits: GrpcLimits) -> Options:
     """Of the listener for clients."""
-    return _accepting(limits, limits.connections, limits.streams)
+    # A page has a bound of its own, in bytes of data; of many small appends the message is several times as large.
+    return _accepting(limits, limits.connections, limits.streams, send_bytes=UNBOUNDED)
 
 
-def _accepting(limits: PeerLimits | GrpcLimits, connections: int, streams: int) -> Options:
+def _accepting(limits: PeerLimits | GrpcLimits, connections: int, streams: int, *, send_bytes: int) -> Options:
     """Of a listener with so many connections, and so many streams on each."""
     return [
-        *common(limits),
+        *common(limits, send_bytes),
         ("grpc.max_receive_message_length", limits.message_bytes),
         # On by default: a second process would get half of the connections to the same port instead of an error.
         ("grpc.so_reuseport", 0),

@@ -7,7 +7,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 from durable_streams_cluster.asked import BadRequest
-from durable_streams_cluster.errors import ClusterError
+from durable_streams_cluster.errors import ClusterError, ShuttingDown
 from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.grpc_status import STATUS, broken, refused
 from durable_streams_cluster.runtime.writing import Failed
@@ -54,6 +54,8 @@ class _Service(StreamsServicer):
         await _answer(context, self._calls.follow(request, context.write))
 
     async def Write(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
+        if self._calls.draining:
+            await _abort(context, refused(ShuttingDown("this node is shutting down; nothing was stored")))
         # One message that is too large would end the call: clients do not send it.
         await context.send_initial_metadata(((MOST_BYTES, str(self._calls.max_append_bytes)),))
         await _answer(context, self._calls.write(context.read, context.write))

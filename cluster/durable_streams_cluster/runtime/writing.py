@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MAX_OPEN = 4096
 """Requests of one call that are not answered; more are read when some are."""
+MAX_REPLIES = 1000
+"""In one message."""
 SLICE = 100
 """Requests that are begun before the loop gets its turn."""
 
@@ -90,9 +92,9 @@ class Writing:
                 await self._begin(request)
                 if count % SLICE == 0:
                     await asyncio.sleep(0)
-            while self._open + len(self._replies) > MAX_OPEN:
-                self._room.clear()
-                await self._room.wait()
+                while self._open + len(self._replies) > MAX_OPEN:
+                    self._room.clear()
+                    await self._room.wait()
 
     async def _begin(self, request: pb.WriteRequest) -> None:
         try:
@@ -135,7 +137,7 @@ class Writing:
             await self._moved.wait()
             self._moved.clear()
             while self._replies:  # What comes while these leave leaves together.
-                replies, self._replies = self._replies, []
+                replies, self._replies = self._replies[:MAX_REPLIES], self._replies[MAX_REPLIES:]
                 await self._send(pb.WriteReplies(replies=replies))
             self._room.set()
 

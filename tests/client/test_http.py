@@ -1,0 +1,151 @@
+"""What only HTTP can do to a client: proxies, other servers, and requests that overtake each other."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from durable_streams_client import Client
+from durable_streams_client import errors as e
+from durable_streams_client.http_transport import HttpTransport
+from tests.client.fake import client_of
+
+Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
+STORED = httpx.Response(204, headers={"stream-next-offset": "1"})
+
+
+def client(handler: Handler) -> Client:
+    over = httpx.AsyncClient(transport=httpx.MockTransport(handler))
+    return client_of(HttpTransport("http://x/v1/stream/", client=over))
+
+
+def play(script: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await script()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_what_a_proxy_says_leaves_open_whether_it_was_done(status: int) -> None:
+    """It may have given the request on, and lost the answer: a plain append is not sent again."""
+
+    async def script() -> None:
+        asked: list[str] = []
+
+        async def proxy(request: httpx.Request) -> httpx.Response:
+            asked.append(request.method)
+            return httpx.Response(status, text="upstream connect error or disconnect/reset before headers")
+
+        async with client(proxy) as found:
+            stream = found.stream("s", content_type="text/plain")
+            with pytest.raises(e.OutcomeUnknownError):
+                await stream.append("x", timeout_s=1)
+            assert asked == ["POST"]
+            with pytest.raises(e.UnavailableError):
+                await stream.read(timeout_s=0.2)
+            with pytest.raises(e.OutcomeUnknownError):
+                await stream.close(timeout_s=0.2)
+            assert asked.count("POST") > 2, "a close may happen twice"
+
+    play(script)
+
+
+def test_a_server_of_something_else_is_told() -> None:
+    async def script() -> None:
+        async def page(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, text="<html>")
+
+        async with client(page) as found:
+            stream = found.stream("s", content_type="text/plain")
+            for call in (stream.append("x"), stream.create(), stream.head(), stream.read()):
+                with pytest.raises(e.DurableStreamError, match="is this the URL of a server of streams"):
+                    await call
+            with pytest.raises(e.DurableStreamError, match="is this the URL of a node"):
+                [each async for each in found.list()]
+            producer = stream.producer()
+            await producer.append("x")
+            with pytest.raises(e.DurableStreamError, match="is this the URL of a server of streams"):
+                await producer.flush()
+
+    play(script)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, e.AuthenticationError), (403, e.PermissionDeniedError)])
+def test_a_token_that_is_not_believed_or_allows_too_little(status: int, kind: type[e.DurableStreamError]) -> None:
+    async def script() -> None:
+        async def guard(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(status, text="no")
+
+        async with client(guard) as found:
+            for call in (found.stream("s").read(), found.stream("s", content_type="a/b").append("x")):
+                with pytest.raises(kind):
+                    await call
+
+    play(script)
+
+
+def test_a_header_takes_what_it_takes() -> None:
+    async def script() -> None:
+        seen: list[bytes] = []
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            seen.append(dict(request.headers.raw).get(b"stream-seq", b""))
+            return STORED
+
+        async with client(server) as found:
+            stream = found.stream("s", content_type="text/plain")
+            await stream.append("x", stream_seq="\u00e9".encode("latin-1"))
+            assert seen == [b"\xe9"]
+            for wrong in ("\n", b"\x00"):
+                with pytest.raises(e.BadRequestError, match="stream-seq has"):
+                    await stream.append("x", stream_seq=wrong)
+            with pytest.raises(e.BadRequestError, match="expires_at_ms lies"):
+                await stream.create(expires_at_ms=10**18)
+            assert len(seen) == 1
+
+    play(script)
+
+
+def test_appends_to_one_stream_leave_one_after_the_other() -> None:
+    async def script() -> None:
+        under_way: list[str] = []
+        order: list[bytes] = []
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            under_way.append(str(request.url))
+            order.append(request.content)
+            await asyncio.sleep(0.01)
+            assert len(set(under_way)) == len(under_way), "two at a time"
+            under_way.remove(str(request.url))
+            return STORED
+
+        async with client(server) as found:
+            one, other = found.stream("a", content_type="a/b"), found.stream("b", content_type="a/b")
+            await asyncio.gather(*(each.append(b"%d" % number) for number in range(5) for each in (one, other)))
+            assert order[::2] == order[1::2] == [b"0", b"1", b"2", b"3", b"4"]
+
+    play(script)
+
+
+def test_the_end_of_a_client_ends_what_is_under_way() -> None:
+    async def script() -> None:
+        async def never(request: httpx.Request) -> httpx.Response:
+            return await asyncio.get_running_loop().create_future()
+
+        found = client(never)
+        stream = found.stream("s", content_type="text/plain")
+        producer = found.stream("p", content_type="text/plain").producer()
+        ack: Any = await producer.append("x")
+        waits = [asyncio.ensure_future(stream.append(each)) for each in "ab"]
+        flushing = asyncio.ensure_future(producer.flush())
+        await asyncio.sleep(0.05)
+        await found.aclose()
+        await asyncio.wait([*waits, flushing, ack])
+        assert [type(each.exception()) for each in waits] == [e.OutcomeUnknownError, e.ClientClosedError]
+        assert isinstance(flushing.exception(), e.OutcomeUnknownError)
+
+    play(script)
