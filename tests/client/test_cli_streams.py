@@ -147,13 +147,18 @@ def test_what_utf8_cannot_say_is_escaped(run: Run) -> None:
 
 
 def test_an_interrupt_ends_it_while_nothing_comes(server: Server) -> None:
-    command = [sys.executable, "-m", "durable_streams_client.cli", "append", uuid4().hex, "--lines", "--create"]
-    target = f"{LOOPBACK}:{server.ports['grpc']}"
+    # Whoever runs the tests in the background of a shell has them ignore interrupts.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from durable_streams_client import cli; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    path, target = uuid4().hex, f"{LOOPBACK}:{server.ports['grpc']}"
+    command = [sys.executable, "-c", program, "append", path, "--lines", "--create"]
     with subprocess.Popen([*command, "--target", target], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(b"1\n")
         process.stdin.flush()
-        read = [sys.executable, "-m", "durable_streams_client.cli", "read", command[4], "--target", target]
+        read = [sys.executable, "-m", "durable_streams_client.cli", "read", path, "--target", target]
         while b"1\n" not in subprocess.run(read, capture_output=True, check=False).stdout:
             pass
         process.send_signal(signal.SIGINT)
