@@ -14,14 +14,15 @@ async def main(target: str) -> None:
         chat = client.stream("examples/chat")
         await chat.create(content_type="application/json", ttl_s=3600)
 
+        begin = (await chat.head()).offset  # Only what is said from now on is heard.
+
         async def listen() -> None:
-            async for message in chat.follow("now").iter_json():
+            async for message in chat.follow(begin).iter_json():
                 print(f"{message['who']}: {message['say']}")
                 if message["say"] == "bye":
                     return
 
         listening = asyncio.create_task(listen())
-        await asyncio.sleep(0.5)  # Only what is said from now on is heard.
         for who, say in [("ada", "hello"), ("bob", "hi!"), ("ada", "bye")]:
             await chat.append({"who": who, "say": say})
         await listening

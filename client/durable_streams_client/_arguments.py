@@ -10,7 +10,6 @@ TARGET_ENV = "DURABLE_STREAMS_TARGET"
 TOKEN_ENV = "DURABLE_STREAMS_TOKEN"  # noqa: S105  # a name
 
 _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES: Mapping[str, int] = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "KB": 1000, "MB": 1000**2}
 
 
 def targets(given: str) -> list[str]:
@@ -65,15 +64,6 @@ def unix_ms(given: str) -> int:
     if not 0 <= found < 253_402_300_800_000:
         raise argparse.ArgumentTypeError(f"{given!r} is not a time from 1970 to 9999")
     return found
-
-
-def size(given: str) -> int:
-    """A number of bytes."""
-    found = re.fullmatch(r"([0-9]{1,12})\s*([A-Za-z]*)", given)
-    unit = _SIZES.get(found[2].upper()) if found else None
-    if found is None or unit is None or int(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a size: write 100, 64KiB or 1MiB")
-    return int(found[1]) * unit
 
 
 def count(given: str) -> int:

@@ -15,8 +15,6 @@ from durable_streams_client.cli_streams import add_type_options, type_of
 from durable_streams_client.client import Client
 from durable_streams_client.types import START, is_json
 
-COMMANDS = ("export", "import")
-
 _FORMAT_HELP = """\
 formats:
   raw        the data and nothing else; of a JSON stream, a message a line
@@ -41,7 +39,7 @@ examples:
 
 
 def run(command: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run one of ``COMMANDS`` and return the exit code."""
+    """Run ``export`` or ``import`` and return the exit code; ``argv`` is what comes after it."""
     parser = build(command)
     try:
         options = parser.parse_intermixed_args(list(argv))

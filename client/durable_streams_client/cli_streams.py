@@ -18,60 +18,51 @@ from durable_streams_client.types import NOW, START, AppendResult, Page, is_json
 
 JSON, TEXT = "application/json", "text/plain"
 
-_DESCRIPTIONS: Mapping[str, tuple[str, str, str]] = {
+_DESCRIPTIONS: Mapping[str, tuple[str, str]] = {
     "create": (
-        "make a stream",
         "Make a stream, or confirm that it is there as asked. What is written to a stream of application/json (--json) "
         "is messages; to others, bytes.",
         "durable-streams create chat/1 --json --ttl 1h",
     ),
     "append": (
-        "write to a stream",
         "Append DATA, words joined by blanks, or what comes on standard input. In DATA \\n, \\r, \\t and \\\\ stand "
         "for what they do elsewhere. Prints where it ends.",
         "durable-streams append notes 'first line\\n'\n  durable-streams append chat/1 --json '{\"say\": \"hi\"}'\n"
         "  seq 100000 | durable-streams append numbers --lines --create",
     ),
     "read": (
-        "print what a stream holds",
         "Print what is there, and with --live what comes, too. Messages are printed one a line.",
         "durable-streams read notes\n  durable-streams read chat/1 --live | jq .say",
     ),
     "tail": (
-        "print what comes",
         "Print what is appended from now on, until the stream is closed; whatever node dies, nothing is left out. "
         "Messages are printed one a line.",
         "durable-streams tail chat/1 | jq .say\n  durable-streams tail notes --offset -1",
     ),
     "head": (
-        "show what is known of a stream",
         "Show what is known of a stream besides its data.",
         "durable-streams head chat/1",
     ),
     "close": (
-        "let a stream take no more",
         "Let a stream take no more appends, for ever.",
         "durable-streams close chat/1",
     ),
     "delete": (
-        "delete a stream",
         "Delete a stream. Its data stays as long as forks need it.",
         "durable-streams delete chat/1",
     ),
     "fork": (
-        "make a stream of another one",
         "Make the stream FORK, which has what PATH has up to --offset, and goes its own way from there.",
         "durable-streams fork chat/1 chat/1-retry --offset 0000000000000001_0000000000000042",
     ),
-    "list": ("list streams", "List streams by path.", "durable-streams list chat/"),
+    "list": ("List streams by path.", "durable-streams list chat/"),
 }
-COMMANDS: Mapping[str, str] = {name: short for name, (short, _, _) in _DESCRIPTIONS.items()}
-ALIASES: Mapping[str, str] = {"write": "append"}
+"""What each does, and examples."""
 
 
 def run(command: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run one of ``COMMANDS`` and return the exit code. ``argv`` is what comes after it."""
-    name = ALIASES.get(command, command)
+    """Run one of ``_DESCRIPTIONS`` and return the exit code; ``argv`` is what comes after it."""
+    name = "append" if command == "write" else command
     parser = build(name, command)
     try:
         options = parser.parse_intermixed_args(list(argv))
@@ -83,7 +74,7 @@ def run(command: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def build(name: str, shown: str = "") -> argparse.ArgumentParser:
     """The parser of one command; ``shown``: what it was called by."""
-    _, long, examples = _DESCRIPTIONS[name]
+    long, examples = _DESCRIPTIONS[name]
     parser = argparse.ArgumentParser(
         prog=f"durable-streams {shown or name}",
         description=long,

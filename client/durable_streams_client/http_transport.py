@@ -47,6 +47,7 @@ class HttpTransport:
         self._last: dict[str, asyncio.Task[AppendResult]] = {}
         """The newest append to each path: the next one waits for it."""
         self._appends: set[asyncio.Task[AppendResult]] = set()
+        self._requests: set[asyncio.Task[httpx.Response]] = set()
         self._closed = False
 
     # ---------------------------------------------------------------------------------------------------------- writes
@@ -176,8 +177,8 @@ class HttpTransport:
         self._check()
         url = f"{self._base}/{quote(path)}" if path else self._base
         left_s = max(min(ATTEMPT_S, end_s - _now()), 0.001)
-        try:
-            response = await self._client.request(
+        request = asyncio.ensure_future(
+            self._client.request(
                 method,
                 url,
                 headers=[*self._headers, *headers],
@@ -185,6 +186,17 @@ class HttpTransport:
                 params=params,
                 timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),
             )
+        )
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        try:
+            response = await request
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise  # Whoever waits for it was called off.
+            if method in CHANGES:
+                raise errors.OutcomeUnknownError("the client was closed; it may or may not have happened") from None
+            raise errors.ClientClosedError("this client was closed") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise errors.UnavailableError(f"{self._base} cannot be reached: {_words(error)}") from None
         except httpx.TransportError as error:
@@ -204,7 +216,7 @@ class HttpTransport:
     async def aclose(self) -> None:
         """See ``transport.Transport``."""
         self._closed = True
-        waiting = list(self._appends)
+        waiting = [*self._appends, *self._requests]
         for task in waiting:
             task.cancel()
         if waiting:
@@ -214,7 +226,7 @@ class HttpTransport:
 
 def _at_last(error: DurableStreamError, *, unknown: bool, changes: bool) -> DurableStreamError:
     """What is told when it is not tried again: one attempt of several may have done it."""
-    if changes and unknown and error.retryable:
+    if changes and unknown and (error.retryable or isinstance(error, errors.ClientClosedError)):
         return errors.OutcomeUnknownError(f"{error}; an attempt before may have done it")
     return error
 

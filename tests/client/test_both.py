@@ -10,6 +10,7 @@ import pytest
 from durable_streams_client import NOW, Client, ProducerLimits, Stream
 from durable_streams_client import errors as e
 from durable_streams_client.types import AppendRequest, ProducerBatch
+from tests.gateway.serving import until
 from tests.server import LOOPBACK, Server, running_server
 
 Script = Callable[[Client, str], Awaitable[None]]
@@ -117,7 +118,6 @@ def test_a_follower_gets_what_comes_until_the_stream_is_closed(target: str) -> N
         async def write() -> None:
             for number in range(1, 6):
                 await stream.append(str(number))
-                await asyncio.sleep(0.01)
             await stream.close()
 
         writing = asyncio.ensure_future(write())
@@ -233,8 +233,9 @@ def test_a_handle_keeps_its_type_when_a_follower_ends(target: str) -> None:
     async def script(client: Client, path: str) -> None:
         stream = client.stream(path)
         await stream.create(content_type="application/json")
-        following = asyncio.ensure_future(anext(stream.follow()))
-        await asyncio.sleep(0.2)
+        follower = stream.follow()
+        following = asyncio.ensure_future(anext(follower))
+        await until(lambda: follower.up_to_date)
         await client.stream(path).close()
         with pytest.raises(StopAsyncIteration):
             await following
@@ -248,8 +249,9 @@ def test_the_end_of_a_client_is_told_to_its_followers(target: str) -> None:
         client = Client(target)
         stream = client.stream(uuid4().hex, content_type="text/plain")
         await stream.create()
-        following = asyncio.ensure_future(anext(stream.follow()))
-        await asyncio.sleep(0.2)
+        follower = stream.follow()
+        following = asyncio.ensure_future(anext(follower))
+        await until(lambda: follower.up_to_date)
         await client.aclose()
         with pytest.raises(e.DurableStreamError):
             async with asyncio.timeout(10):

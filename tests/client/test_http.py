@@ -11,6 +11,7 @@ from durable_streams_client import Client
 from durable_streams_client import errors as e
 from durable_streams_client.http_transport import HttpTransport
 from tests.client.fake import client_of
+from tests.gateway.serving import until
 
 Handler = Callable[[httpx.Request], Awaitable[httpx.Response]]
 STORED = httpx.Response(204, headers={"stream-next-offset": "1"})
@@ -118,7 +119,7 @@ def test_appends_to_one_stream_leave_one_after_the_other() -> None:
         async def server(request: httpx.Request) -> httpx.Response:
             under_way.append(str(request.url))
             order.append(request.content)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             assert len(set(under_way)) == len(under_way), "two at a time"
             under_way.remove(str(request.url))
             return STORED
@@ -133,7 +134,10 @@ def test_appends_to_one_stream_leave_one_after_the_other() -> None:
 
 def test_the_end_of_a_client_ends_what_is_under_way() -> None:
     async def script() -> None:
+        asked: list[httpx.Request] = []
+
         async def never(request: httpx.Request) -> httpx.Response:
+            asked.append(request)
             return await asyncio.get_running_loop().create_future()
 
         found = client(never)
@@ -142,7 +146,7 @@ def test_the_end_of_a_client_ends_what_is_under_way() -> None:
         ack: Any = await producer.append("x")
         waits = [asyncio.ensure_future(stream.append(each)) for each in "ab"]
         flushing = asyncio.ensure_future(producer.flush())
-        await asyncio.sleep(0.05)
+        await until(lambda: len(asked) == 2)
         await found.aclose()
         await asyncio.wait([*waits, flushing, ack])
         assert [type(each.exception()) for each in waits] == [e.OutcomeUnknownError, e.ClientClosedError]
