@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -47,6 +47,14 @@ def free_ports(count: int) -> list[int]:
             if len(ports) == count:
                 return ports
     raise AssertionError("no free loopback port")
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Look until it is so: of another process nothing tells when that is. The bound decides nothing."""
+    deadline = time.monotonic() + STOP_LIMIT
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 def clean_environment() -> dict[str, str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 
 from tests.local.test_admin import admin
-from tests.server import LOOPBACK, Server
-from tests.system.three import readiness, start, three, until
+from tests.server import LOOPBACK, Server, until
+from tests.system.three import readiness, start, three
 
 TEXT = {"content-type": "text/plain"}
 

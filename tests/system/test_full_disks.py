@@ -10,9 +10,9 @@ import httpx
 from durable_streams_cluster.storage.space import measure
 from tests.cluster import running_cluster
 from tests.local.test_admin import admin, grpc_of
-from tests.server import LOOPBACK, Server
+from tests.server import LOOPBACK, Server, until
 from tests.system.faults.full import small_disk
-from tests.system.three import readiness, three, until
+from tests.system.three import readiness, three
 
 TEXT = {"content-type": "text/plain"}
 RESERVE_MIB, DISK_MIB = 24, 240

@@ -10,8 +10,8 @@ import httpx
 
 from durable_streams_client import cli as command
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
-from tests.server import LOOPBACK, Server
-from tests.system.three import readiness, start, three, until
+from tests.server import LOOPBACK, Server, until
+from tests.system.three import readiness, start, three
 
 TEXT = {"content-type": "text/plain"}
 

@@ -4,13 +4,12 @@ import contextlib
 import http.client
 import os
 import resource
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server import LOOPBACK, NotReadyError, Server, running, running_server
+from tests.server import LOOPBACK, NotReadyError, Server, running, running_server, until
 
 FEW = 1024
 """What shells, and containers, often allow."""
@@ -62,12 +61,6 @@ def refused(server: Server) -> bool:
             return ask(client, "HEAD") == 503
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
             return True
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
 
 
 def open_files(pid: int) -> list[int]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from durable_streams_client import Client, ProducerLimits
-from tests.server import LOOPBACK, Server
-from tests.system.three import readiness, start, three, until
+from tests.server import LOOPBACK, Server, until
+from tests.system.three import readiness, start, three
 
 FAULTS = int(os.environ.get("SDK_FAULTS", "3"))
 CALM = 5_000

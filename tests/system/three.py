@@ -1,13 +1,12 @@
 """Three nodes of one cluster, each a process of its own that a test starts and ends by itself."""
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 
-from tests.server import LOOPBACK, STOP_LIMIT, Server
+from tests.server import LOOPBACK, Server
 
 NAMES = ("n1", "n2", "n3")
 
@@ -34,14 +33,6 @@ def start(*servers: Server) -> None:
     for server in servers:
         assert server.process is not None
         server.process.wait_ready()
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Look until it is so: of another process nothing tells when that is. The bound decides nothing."""
-    deadline = time.monotonic() + STOP_LIMIT
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def readiness(server: Server) -> str:
