@@ -11,7 +11,7 @@ import msgspec
 
 from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.streams.commands import Append, Create, Delete
-from durable_streams_cluster.streams.meta import StreamMeta
+from durable_streams_cluster.streams.meta import is_json
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
 
@@ -61,16 +61,23 @@ class Page(msgspec.Struct):
     """Of text: the page begins with a line feed, right behind a carriage return: one line end in two appends."""
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """One stream of a list."""
+class Described(msgspec.Struct, frozen=True):
+    """What is known of a stream besides its data (PROTOCOL 5.5)."""
 
     path: str
     content_type: str
     first_offset: Offset
+    """Where what is kept begins."""
     next_offset: Offset
+    """Where it ends."""
     closed: bool
     ttl_s: int | None
     expires_at_ms: int | None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is a stream of JSON messages (PROTOCOL 9.1)."""
+        return is_json(self.content_type)
 
 
 class Watch(Protocol):
@@ -107,11 +114,11 @@ class Streams(Protocol):
         """Delete (PROTOCOL 5.4)."""
         ...
 
-    async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
+    async def head(self, path: str) -> Described | NotFound | SoftDeleted:
         """What is known of a stream; renews nothing (PROTOCOL 5.5)."""
         ...
 
-    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Listed]:
+    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Described]:
         """At most ``limit`` streams whose path begins with ``prefix``, by path, beginning behind ``after``.
 
         In the order of UTF-8. Deleted streams are not among them. Fewer than ``limit`` means that there are no more.

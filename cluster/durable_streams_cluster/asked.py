@@ -10,7 +10,7 @@ from functools import lru_cache
 from durable_streams_cluster.limits import MAX_SAFE_INTEGER, MAX_TTL_S, Limits
 from durable_streams_cluster.streams import json_mode, offsets
 from durable_streams_cluster.streams.commands import Append
-from durable_streams_cluster.streams.meta import media_type
+from durable_streams_cluster.streams.meta import is_json
 from durable_streams_cluster.streams.offsets import Offset
 
 INVALID_JSON = "invalid_json"
@@ -150,7 +150,7 @@ def offset(text: str, field: str, rule: str) -> Offset:
 
 def record(body: bytes, type_: str | None) -> bytes:
     """The stored form: as sent, or in JSON mode the messages joined by commas (PROTOCOL 9.1)."""
-    if type_ is None or (type_ != "application/json" and media_type(type_) != "application/json"):
+    if type_ is None or (type_ != "application/json" and not is_json(type_)):
         return body
     try:
         return json_mode.record(body)

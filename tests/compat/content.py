@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from durable_streams_cluster.api import From, Page
+from durable_streams_cluster.api import Described, From, Page
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.observe.metrics import Metrics
@@ -15,7 +15,6 @@ from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.streams.commands import Append, Create, Delete, Fork, Producer
-from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.outcomes import Created
 from tests.replica.node import alone
 
@@ -103,20 +102,22 @@ async def describe(directory: Path) -> str:
     async with streams_in(directory) as streams:
         for path in PATHS:
             meta = await streams.head(path)
-            if not isinstance(meta, StreamMeta):
+            if not isinstance(meta, Described):
                 lines.append({"path": path, "answer": type(meta).__name__})
                 continue
             page = await streams.read(path, From.START)
+            here = streams.lifetimes.here(path)
             assert isinstance(page, Page)
+            assert isinstance(here, tuple)
             lines.append(
                 {
                     "path": path,
                     "type": meta.content_type,
-                    "tail": str(meta.tail_offset),
+                    "tail": str(meta.next_offset),
                     "closed": meta.closed,
                     "ttl_s": meta.ttl_s,
                     "expires_at_ms": meta.expires_at_ms,
-                    "forks": meta.forks,
+                    "forks": here[1].forks,
                     "stream": page.stream,
                     "bodies": [body.decode() for body in page.bodies],
                 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from durable_streams_cluster.api import From, OffsetGone, Page
+from durable_streams_cluster.api import Described, From, OffsetGone, Page
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.policies import parse_policies
 from durable_streams_cluster.runtime import retention as retention_module
@@ -14,7 +14,7 @@ from durable_streams_cluster.runtime.retention import Retention
 from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.kv import Family
 from durable_streams_cluster.streams.commands import Delete
-from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
+from durable_streams_cluster.streams.meta import StreamRef
 from durable_streams_cluster.streams.offsets import START
 from durable_streams_cluster.streams.outcomes import Appended, Created, NotFound, StreamFull
 from tests.runtime.world import StallingKv, World, alive, append, content, create, simulate, started
@@ -29,8 +29,8 @@ async def with_policies(text: str, world: World | None = None) -> World:
 
 async def head(world: World, path: str) -> int:
     meta = await world.streams.head(path)
-    assert isinstance(meta, StreamMeta)
-    return meta.head
+    assert isinstance(meta, Described)
+    return meta.first_offset.position
 
 
 def records(world: World) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any, TypeVar
 
-from durable_streams_cluster.api import From, Page
+from durable_streams_cluster.api import Described, From, Page
 from durable_streams_cluster.errors import StorageError
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.limits import Limits
@@ -18,7 +18,6 @@ from durable_streams_cluster.runtime.service import LocalStreams
 from durable_streams_cluster.storage.kv import Space, WriteBatch, WriteStalled
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.streams.commands import Append, Create, Fork
-from durable_streams_cluster.streams.meta import StreamMeta
 from tests.replica.node import alone
 
 T = TypeVar("T")
@@ -180,7 +179,7 @@ def append(path: str, body: bytes = b"x") -> Append:
 
 
 async def alive(world: World, path: str) -> bool:
-    return isinstance(await world.streams.head(path), StreamMeta)
+    return isinstance(await world.streams.head(path), Described)
 
 
 async def content(world: World, path: str) -> bytes:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster import __version__, asked
 from durable_streams_cluster.answer import Told, outcome
-from durable_streams_cluster.api import Page, Streams
+from durable_streams_cluster.api import Described, Page, Streams
 from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.crowd import Crowd
@@ -28,7 +28,6 @@ from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.commands import Append
-from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.outcomes import Appended, Outcome
 
 Scope = MutableMapping[str, Any]
@@ -218,7 +217,7 @@ class GatewayApp:
         body = await self._body(headers, receive)
         fork = codec.decode_fork(headers, root, self._limits)
         source = await self._streams.head(fork.source) if fork is not None and body else None
-        source_type = source.content_type if isinstance(source, StreamMeta) else None
+        source_type = source.content_type if isinstance(source, Described) else None
         command = await self._decoded(codec.decode_create, body, path, headers, body, fork, source_type, self._limits)
         return status.of(await self._streams.create(command), location)
 
@@ -241,13 +240,13 @@ class GatewayApp:
 
     async def _rejects_first(self, path: str, headers: Headers) -> Response | None:
         """What an append is told before its body is looked at (PROTOCOL 5.2): missing, closed, another type."""
-        meta = await self._streams.head(path)
-        if not isinstance(meta, StreamMeta):
-            return status.of_read(meta)
+        found = await self._streams.head(path)
+        if not isinstance(found, Described):
+            return status.of_read(found)
         producer = h.producer(headers, self._limits)
-        if meta.closed:
-            return status.closed(meta.tail_offset, producer)
-        return None if meta.is_json else status.type_mismatch(meta.content_type, producer)
+        if found.closed:
+            return status.closed(found.next_offset, producer)
+        return None if found.is_json else status.type_mismatch(found.content_type, producer)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, chunked or not, bounded in bytes, in time, and in what all requests hold together."""
@@ -294,19 +293,19 @@ class GatewayApp:
         return pages.listing(await self._streams.list_streams(request.prefix, request.after, request.limit), request)
 
     async def _head(self, path: str) -> Response:
-        meta = await self._streams.head(path)
-        if not isinstance(meta, StreamMeta):
-            return status.of_read(meta)
+        found = await self._streams.head(path)
+        if not isinstance(found, Described):
+            return status.of_read(found)
         headers = [
             *COMMON,
-            (b"content-type", meta.content_type.encode()),
-            status.next_offset(meta.tail_offset),
-            *status.lifetime(meta.ttl_s, meta.expires_at_ms),
+            (b"content-type", found.content_type.encode()),
+            status.next_offset(found.next_offset),
+            *status.lifetime(found.ttl_s, found.expires_at_ms),
             (b"cache-control", caching.NO_STORE),
         ]
-        if meta.head:
-            headers.append(status.first_offset(meta.head_offset))
-        if meta.closed:
+        if found.first_offset.position:
+            headers.append(status.first_offset(found.first_offset))
+        if found.closed:
             headers.append(status.CLOSED)
         return Response(200, headers)
 

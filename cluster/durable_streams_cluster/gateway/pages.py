@@ -2,7 +2,7 @@
 
 import json
 
-from durable_streams_cluster.api import From, Listed, Page
+from durable_streams_cluster.api import Described, From, Page
 from durable_streams_cluster.gateway import caching, status
 from durable_streams_cluster.gateway.codec import ListRequest, ReadRequest
 from durable_streams_cluster.gateway.headers import COMMON, format_time
@@ -32,7 +32,7 @@ def response(page: Page, request: ReadRequest, wall_ms: int, cursor: str | None 
     return Response(200, headers, page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies))
 
 
-def listing(found: list[Listed], request: ListRequest) -> Response:
+def listing(found: list[Described], request: ListRequest) -> Response:
     """Streams in the order of their paths; ``next`` is what ``after`` must be to go on, and missing at the end."""
     body: dict[str, object] = {"streams": [_row(each) for each in found]}
     if len(found) == request.limit:
@@ -41,7 +41,7 @@ def listing(found: list[Listed], request: ListRequest) -> Response:
     return Response(200, headers, json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _row(each: Listed) -> dict[str, object]:
+def _row(each: Described) -> dict[str, object]:
     row: dict[str, object] = {
         "path": each.path,
         "contentType": each.content_type,

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from durable_streams_cluster import asked
 from durable_streams_cluster.answer import Answer
-from durable_streams_cluster.api import Page, Streams
+from durable_streams_cluster.api import Described, Page, Streams
 from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import Unavailable
@@ -17,7 +17,6 @@ from durable_streams_cluster.runtime.follows import Follows
 from durable_streams_cluster.runtime.grpc_status import rejected, unread
 from durable_streams_cluster.runtime.writing import Asked, Failed, Writing
 from durable_streams_cluster.streams.commands import Append, Command, Create, Delete
-from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.outcomes import Appended, StreamClosed, TypeMismatch
 from durable_streams_proto.v1 import streams_pb2 as pb
 
@@ -73,7 +72,7 @@ class Calls:
     async def head(self, request: pb.HeadRequest) -> pb.HeadReply:
         """See streams.proto."""
         found = await self._door.head(self._path(request.path))
-        if not isinstance(found, StreamMeta):
+        if not isinstance(found, Described):
             raise Failed(unread(found))
         return wire.head_of(found)
 
@@ -133,7 +132,7 @@ class Calls:
             case pb.CreateRequest():
                 fork = wire.fork_of(request, limits)
                 source = await self._door.head(fork.source) if fork is not None and request.body else None
-                source_type = source.content_type if isinstance(source, StreamMeta) else None
+                source_type = source.content_type if isinstance(source, Described) else None
                 return await _decoded(len(request.body), lambda: wire.create_of(request, fork, source_type, limits))
             case pb.DeleteRequest():
                 return Delete(path)
@@ -141,10 +140,10 @@ class Calls:
     async def _reject_first(self, path: str) -> None:
         """Raise what an append is told before its body is looked at (PROTOCOL 5.2): missing, closed, another type."""
         found = await self._door.head(path)
-        if not isinstance(found, StreamMeta):
+        if not isinstance(found, Described):
             raise Failed(unread(found))
         if found.closed:
-            raise Failed(rejected(StreamClosed(found.tail_offset)))
+            raise Failed(rejected(StreamClosed(found.next_offset)))
         if not found.is_json:
             raise Failed(rejected(TypeMismatch(found.content_type)))
 

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from typing import Self
 
 from durable_streams_cluster.answer import Answer, finish
-from durable_streams_cluster.api import BadOffset, From, Listed, OffsetGone, Page, ReadRejected
+from durable_streams_cluster.api import BadOffset, Described, From, OffsetGone, Page, ReadRejected
 from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.policies import Policies
@@ -73,15 +73,15 @@ class LocalStreams:
 
     # -------------------------------------------------------------------------------------------------------- reads
 
-    async def head(self, path: str) -> StreamMeta | NotFound | SoftDeleted:
+    async def head(self, path: str) -> Described | NotFound | SoftDeleted:
         """See ``api.Streams``."""
         try:
             found = await self.lifetimes.living(path)
         except StorageError as error:
             raise self._failed(error) from error
-        return found[1] if isinstance(found, tuple) else found
+        return _described(found[1]) if isinstance(found, tuple) else found
 
-    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Listed]:
+    async def list_streams(self, prefix: str, after: str, limit: int) -> list[Described]:
         """See ``api.Streams``."""
         try:
             return await self._list(prefix, after, limit)
@@ -94,16 +94,16 @@ class LocalStreams:
         else:
             await self._driver.barrier()
 
-    async def _list(self, prefix: str, after: str, limit: int) -> list[Listed]:
+    async def _list(self, prefix: str, after: str, limit: int) -> list[Described]:
         await self._fresh()
-        found: list[Listed] = []
+        found: list[Described] = []
         while len(found) < limit:
             paths = self._view.paths(prefix, after, min(limit - len(found), LIST_SLICE))
             for path in paths:
                 ref = self._view.find(path)
                 meta = self._view.meta(ref) if ref is not None else None
                 if ref is not None and meta is not None and not meta.deleted and not self.lifetimes.is_due(ref, meta):
-                    found.append(_listed(meta))
+                    found.append(_described(meta))
             if not paths:
                 break
             after = paths[-1]
@@ -213,8 +213,8 @@ class LocalStreams:
         return next(reading.records(self._view, ref, meta, at.position - 1)).body.endswith(b"\r")
 
 
-def _listed(meta: StreamMeta) -> Listed:
-    return Listed(
+def _described(meta: StreamMeta) -> Described:
+    return Described(
         path=meta.path,
         content_type=meta.content_type,
         first_offset=meta.head_offset,

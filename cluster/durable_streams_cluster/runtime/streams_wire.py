@@ -4,13 +4,12 @@ A request that breaks a rule raises ``asked.BadRequest``.
 """
 
 from durable_streams_cluster import asked
-from durable_streams_cluster.api import From, Listed, Page
+from durable_streams_cluster.api import Described, From, Page
 from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.runtime.grpc_status import rejected
 from durable_streams_cluster.streams import offsets
 from durable_streams_cluster.streams.commands import Append, Create, Fork, Producer
-from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import Appended, Created, Deleted, Outcome, Renewed
 from durable_streams_proto.v1 import streams_pb2 as pb
@@ -133,19 +132,19 @@ def reply_of(outcome: Outcome) -> Reply:
             return rejected(outcome)
 
 
-def head_of(meta: StreamMeta) -> pb.HeadReply:
+def head_of(found: Described) -> pb.HeadReply:
     """PROTOCOL 5.5."""
     return pb.HeadReply(
-        content_type=meta.content_type,
-        first_offset=str(meta.head_offset),
-        next_offset=str(meta.tail_offset),
-        closed=meta.closed,
-        ttl_s=meta.ttl_s,
-        expires_at_ms=meta.expires_at_ms,
+        content_type=found.content_type,
+        first_offset=str(found.first_offset),
+        next_offset=str(found.next_offset),
+        closed=found.closed,
+        ttl_s=found.ttl_s,
+        expires_at_ms=found.expires_at_ms,
     )
 
 
-def list_of(found: list[Listed], limit: int) -> pb.ListReply:
+def list_of(found: list[Described], limit: int) -> pb.ListReply:
     """Streams in the order of their paths."""
     rows = [
         pb.ListedStream(

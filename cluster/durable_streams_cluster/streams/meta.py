@@ -121,7 +121,7 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
     @property
     def is_json(self) -> bool:
         """Whether the stream is in JSON mode (PROTOCOL 9.1)."""
-        return media_type(self.content_type) == "application/json"
+        return is_json(self.content_type)
 
     def offset_at(self, position: int) -> Offset:
         """The offset of ``position`` (bytes), which must be the end of an append or a fork point."""
@@ -150,3 +150,8 @@ class StreamMeta(msgspec.Struct, frozen=True, array_like=True):
 def media_type(content_type: str) -> str:
     """The type without parameters, in lower case: what content types are compared by (PROTOCOL 9)."""
     return content_type.partition(";")[0].strip().lower()
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a stream of this type holds JSON messages (PROTOCOL 9.1)."""
+    return media_type(content_type) == "application/json"
