@@ -40,6 +40,11 @@ class LocalCluster(Server):
     def url(self) -> str:
         return self.urls[0]
 
+    @property
+    def targets(self) -> list[str]:
+        """Each node's listener for clients."""
+        return [f"{LOOPBACK}:{self.base_port + PORTS_APART * number + 1}" for number in range(self.nodes)]
+
     def command(self) -> list[str]:
         place = ["--data-dir", str(self.folder / "data"), "--base-port", str(self.base_port)]
         command = [sys.executable, "-m", "durable_streams_client.cli", "cluster", "up"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from durable_streams_client import cli as command
-from durable_streams_cluster import cli
+from durable_streams_cluster import cli, process
 from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, DataDirLocked
 from durable_streams_cluster.settings import Address
@@ -106,7 +106,7 @@ def test_a_failure_has_its_traceback_at_debug_only(capsys: pytest.CaptureFixture
 
 def test_warnings_reach_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve", environ={"DURABLE_STREAMS_HTPP": "x"}) == 0
-    assert "WARNING cli: ignored unknown environment variables: DURABLE_STREAMS_HTPP" in capsys.readouterr().err
+    assert "WARNING process: ignored unknown environment variables: DURABLE_STREAMS_HTPP" in capsys.readouterr().err
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_the_limit_of_open_files_is_raised_to_what_is_needed(
             System(1024, 4096),
             (),
             2660,
-            "WARNING cli: the system allows this process 4096 open files, and 848 are for the node itself: that leaves "
-            "room for 2660 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
+            "WARNING process: the system allows this process 4096 open files, and 848 are for the node itself: that "
+            "leaves room for 2660 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
             "12104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
         ),
         (System(1024, 524_288, fixed=True), (), 142, "allows this process 1024 open files"),
@@ -374,7 +374,7 @@ def test_the_collector_leaves_alone_what_the_start_made() -> None:
     gc.unfreeze()
     gc.set_threshold(700, 10, 10)
     try:
-        cli._spare_collector()
+        process._spare_collector()
         assert gc.get_freeze_count() > 1000
         assert gc.isenabled()
         assert gc.get_threshold() > (700, 10, 10), "seldom, but not never"

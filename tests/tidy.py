@@ -25,26 +25,32 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "errors": ("ids",),
     "settings": BASE,
     "policies": (*BASE, "settings"),
-    "config": (*BASE, "settings", "policies"),
+    "given": (*BASE, "settings", "policies"),
+    "config": (*BASE, "settings", "policies", "given"),
+    "gateway_config": (*BASE, "settings", "given", "config"),
     "raft": ("ids", "limits"),
     "streams": ("ids", "limits"),
     "asked": (*BASE, "streams"),
     "answer": ("streams",),
     "api": (*BASE, "streams", "answer"),
     "crowd": (*BASE, "api"),
+    "watching": ("answer",),
     "observe": (*BASE, "clock", "config"),
     "storage": (*BASE, "clock", "raft", "streams", PROTO),
     "replica": (*BASE, "raft", "streams", "storage", "observe.events"),
     "runtime": (
         *(*BASE, "settings", "clock", "config", "policies"),
-        *("raft", "streams", "asked", "answer", "api", "crowd", "storage", "replica", "observe", PROTO),
+        *("raft", "streams", "asked", "answer", "api", "crowd", "watching", "storage", "replica", "observe", PROTO),
     ),
     "gateway": (*BASE, "clock", "config", "asked", "answer", "api", "crowd", "streams", "observe"),
-    "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
+    "gateway.remote": (*BASE, "asked", "answer", "api", "watching", "streams", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
     "serving": ("*",),
+    "process": ("*",),
+    "stand_alone": ("*",),
     "cli": ("*",),
+    "cli_gateway": ("*",),
     "cli_up": ("*",),
     "cli_recover": ("*",),
     "cli_child": ("*",),
@@ -54,10 +60,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
 # Pure: the same arguments give the same answer, on every replica and in the simulator.
 PURE = re.compile(
     rf"""{CLUSTER}\.(
-        ids | limits | errors | asked | settings | policies | config | (raft|streams|replica)(\..+)?
+        ids | limits | errors | asked | settings | policies | given | config | gateway_config
+        | (raft|streams|replica)(\..+)?
         | storage\.(keys|kv|memory|codecs|dropping|export|raft_log|stream_reader|stream_store|sweep)
         | runtime\.(wire|grpc_status|streams_wire|outbox|greeting) | local\.plan
-        | gateway\.(codec|headers|status|caching|sse|paths|pages)
+        | gateway\.(codec|headers|status|caching|sse|paths|pages|remote\.(values|recent))
         )
         | {CLIENT}\.(errors|types|_(?!_).+)""",
     re.VERBOSE,
@@ -78,7 +85,7 @@ DOORS = {
     "httpx": rf"{CLIENT}\.http_transport",
     "grpc": rf"{CLUSTER}\.runtime\.grpc_\w+|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
 }
-CLI = re.compile(r".*\.cli(\..*|_\w+)?")
+CLI = re.compile(r".*\.(cli(\..*|_\w+)?|process)")
 PROCESS_WORLD = {"sys.argv", "os.environ", "os.getenv", "os.environb"}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 450, 70

@@ -90,8 +90,10 @@ def _rfc3339(unix_ms: int) -> str:
 
 def appended(answer: Answer) -> types.AppendResult:
     """Of a POST: a producer's duplicate is answered 204, and what is new 200 (PROTOCOL 5.2.1)."""
-    duplicate = answer.status == 204 and "producer-seq" in answer.headers
-    return types.AppendResult(answer.header("stream-next-offset"), _is_closed(answer), duplicate, answer.again)
+    epoch, seq = (_integer(answer.headers.get(name)) for name in ("producer-epoch", "producer-seq"))
+    duplicate = answer.status == 204 and seq is not None
+    at = answer.header("stream-next-offset")
+    return types.AppendResult(at, _is_closed(answer), duplicate, answer.again, epoch, seq)
 
 
 def created(answer: Answer) -> types.CreateResult:
@@ -101,7 +103,7 @@ def created(answer: Answer) -> types.CreateResult:
         answer.header("content-type"),
         answer.header("stream-next-offset"),
         _is_closed(answer),
-        _ttl(answer.headers.get("stream-ttl")),
+        _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
 
@@ -113,7 +115,7 @@ def head(answer: Answer) -> types.HeadResult:
         answer.header("stream-next-offset"),
         answer.headers.get("stream-first-offset", ""),
         _is_closed(answer),
-        _ttl(answer.headers.get("stream-ttl")),
+        _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
 
@@ -157,7 +159,7 @@ def _is_closed(answer: Answer) -> bool:
     return answer.headers.get("stream-closed") == "true"
 
 
-def _ttl(value: str | None) -> int | None:
+def _integer(value: str | None) -> int | None:
     return int(value) if value is not None else None
 
 

@@ -54,7 +54,13 @@ def written(reply: pb.WriteReply) -> Written:
     match reply.WhichOneof("result"):
         case "append":
             done = reply.append
-            return types.AppendResult(done.next_offset, done.closed, done.duplicate)
+            return types.AppendResult(
+                done.next_offset,
+                done.closed,
+                done.duplicate,
+                producer_epoch=done.producer_epoch if done.HasField("producer_epoch") else None,
+                producer_seq=done.producer_seq if done.HasField("producer_seq") else None,
+            )
         case "create":
             return created(reply.create)
         case "delete":
@@ -116,6 +122,9 @@ def page(found: pb.Page) -> types.Page:
         found.content_type,
         found.behind_bytes,
         found.stream,
+        found.ttl_s if found.HasField("ttl_s") else None,
+        found.expires_at_ms if found.HasField("expires_at_ms") else None,
+        found.after_cr,
     )
 
 
@@ -132,12 +141,12 @@ _ERRORS: Mapping["pb.Error.Code.ValueType", _Make] = {
     pb.Error.CONFIG_MISMATCH: lambda e: errors.StreamExistsError(e.message, e.field),
     pb.Error.STREAM_CLOSED: lambda e: errors.StreamClosedError(e.message, e.offset),
     pb.Error.CONTENT_TYPE_MISMATCH: lambda e: errors.ContentTypeMismatchError(e.message, e.content_type),
-    pb.Error.SEQUENCE_REGRESSION: lambda e: errors.SeqConflictError(e.message),
+    pb.Error.SEQUENCE_REGRESSION: lambda e: errors.SeqConflictError(e.message, e.stream_seq),
     pb.Error.OFFSET_MISMATCH: lambda e: errors.OffsetMismatchError(e.message, e.offset),
     pb.Error.STREAM_FULL: lambda e: errors.StreamFullError(e.message, e.max_bytes),
-    pb.Error.TOO_MANY_PRODUCERS: lambda e: errors.TooManyProducersError(e.message),
+    pb.Error.TOO_MANY_PRODUCERS: lambda e: errors.TooManyProducersError(e.message, e.most),
     pb.Error.PRODUCER_FENCED: lambda e: errors.ProducerFencedError(e.message, e.epoch),
-    pb.Error.SEQUENCE_GAP: lambda e: errors.SequenceGapError(e.message, e.expected_seq, e.received_seq),
+    pb.Error.SEQUENCE_GAP: lambda e: errors.SequenceGapError(e.message, e.expected_seq, e.received_seq, e.epoch),
     pb.Error.SOURCE_NOT_FOUND: lambda e: errors.ForkSourceError(e.message, "source_not_found"),
     pb.Error.SOURCE_DELETED: lambda e: errors.ForkSourceError(e.message, "source_deleted"),
     pb.Error.OFFSET_GONE: lambda e: errors.RetentionGoneError(e.message, e.offset),

@@ -15,6 +15,7 @@ from typing import TextIO
 _CLUSTER_COMMANDS = {
     "serve": "run a node",
     "cluster": "try a cluster: three nodes in this terminal, with durable-streams cluster up",
+    "gateway": "run HTTP in front of a cluster that is elsewhere: durable-streams gateway --target HOST:4438",
     "config": "check a configuration: durable-streams config check --config node.toml",
 }
 

@@ -111,9 +111,13 @@ class ContentTypeMismatchError(DurableStreamError):
 
 
 class SeqConflictError(DurableStreamError):
-    """``stream_seq`` is not above that of an earlier append."""
+    """``stream_seq`` is not above ``last``, that of an earlier append (empty over HTTP)."""
 
     code = "sequence_regression"
+
+    def __init__(self, message: str, last: bytes = b"") -> None:
+        super().__init__(message)
+        self.last = last
 
 
 class OffsetMismatchError(_AtOffset):
@@ -133,9 +137,13 @@ class StreamFullError(DurableStreamError):
 
 
 class TooManyProducersError(DurableStreamError):
-    """The stream remembers as many producers as it may: use an id that has written to it."""
+    """The stream remembers as many producers as it may, ``most``: use an id that has written to it."""
 
     code = "too_many_producers"
+
+    def __init__(self, message: str, most: int = 0) -> None:
+        super().__init__(message)
+        self.most = most
 
 
 class ProducerFencedError(DurableStreamError):
@@ -149,14 +157,18 @@ class ProducerFencedError(DurableStreamError):
 
 
 class SequenceGapError(DurableStreamError):
-    """Batch ``expected_seq`` comes before ``received_seq``, the one that was sent."""
+    """Batch ``expected_seq`` comes before ``received_seq``, the one that was sent.
+
+    ``epoch`` is the new one whose first batch this would have been, if it is about that, and else 0.
+    """
 
     code = "sequence_gap"
 
-    def __init__(self, message: str, expected_seq: int = 0, received_seq: int = 0) -> None:
+    def __init__(self, message: str, expected_seq: int = 0, received_seq: int = 0, epoch: int = 0) -> None:
         super().__init__(message)
         self.expected_seq = expected_seq
         self.received_seq = received_seq
+        self.epoch = epoch
 
 
 class ForkSourceError(DurableStreamError):

@@ -63,14 +63,28 @@ class GrpcTransport:
     """See ``transport.Transport``."""
 
     def __init__(
-        self, targets: Sequence[str], token: str | None = None, credentials: grpc.ChannelCredentials | None = None
+        self,
+        targets: Sequence[str],
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        *,
+        waits_for_room: bool = True,
     ) -> None:
-        """``targets``: ``HOST:PORT`` of listeners for clients (``--grpc``); one is enough, several survive."""
+        """No connection is made yet.
+
+        Args:
+            targets: ``HOST:PORT`` of listeners for clients (``--grpc``); one is enough, several survive.
+            token: who this is, if the server asks for that.
+            credentials: of TLS; None: not encrypted.
+            waits_for_room: try again what is refused because too much is under way; else OverloadedError at once.
+
+        """
+        self._waits_for_room = waits_for_room
         self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         self._credentials = credentials
         self._routes = Routes(targets, RANDOM.randrange(len(targets)))
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._writer = Writer(self._routes, self._stub, self._metadata)
+        self._writer = Writer(self._routes, self._stub, self._metadata, waits_for_room=waits_for_room)
         self._closed = False
 
     # ---------------------------------------------------------------------------------------------------------- writes
@@ -79,15 +93,13 @@ class GrpcTransport:
         """See ``transport.Transport``."""
         return self._writer.send(request, timeout_s)
 
-    async def create(self, request: CreateRequest, timeout_s: float) -> CreateResult:
-        """See ``transport.Transport``."""
-        created: CreateResult = await self._writer.send(request, timeout_s)
-        return created
+    def create(self, request: CreateRequest, timeout_s: float) -> "asyncio.Future[CreateResult]":
+        """See ``transport.Transport``; leaves in the order of these calls, among appends, too."""
+        return self._writer.send(request, timeout_s)
 
-    async def delete(self, path: str, timeout_s: float) -> bool:
-        """See ``transport.Transport``."""
-        soft: bool = await self._writer.send(DeleteRequest(path), timeout_s)
-        return soft
+    def delete(self, path: str, timeout_s: float) -> "asyncio.Future[bool]":
+        """See ``transport.Transport``; in its turn, as ``create``."""
+        return self._writer.send(DeleteRequest(path), timeout_s)
 
     # ----------------------------------------------------------------------------------------------------------- reads
 
@@ -133,7 +145,8 @@ class GrpcTransport:
             except grpc.aio.AioRpcError as error:
                 failure = self._failure(target, error)
                 wait_s = backoff.wait_s(getattr(failure, "retry_after_s", 0.0))
-                if not failure.retryable or _now() + wait_s >= end:
+                hurried = isinstance(failure, errors.OverloadedError) and not self._waits_for_room
+                if not failure.retryable or hurried or _now() + wait_s >= end:
                     raise failure from None
             except asyncio.CancelledError:
                 raise self._called_off() from None

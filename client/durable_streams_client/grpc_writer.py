@@ -19,7 +19,7 @@ from durable_streams_client._retry import Backoff
 from durable_streams_client._routing import Routes
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.grpc_failures import failure_of
-from durable_streams_client.types import AppendRequest, AppendResult, CreateRequest, DeleteRequest
+from durable_streams_client.types import AppendRequest, AppendResult, CreateRequest, CreateResult, DeleteRequest
 from durable_streams_proto.v1 import streams_pb2 as pb
 
 if TYPE_CHECKING:
@@ -65,8 +65,16 @@ class _Open:
 class Writer:
     """All writes of one client."""
 
-    def __init__(self, routes: Routes, stub: Callable[[str], "StreamsAsyncStub"], metadata: Metadata) -> None:
-        """``stub`` gives that of a node, by its target; ``metadata`` goes with each call."""
+    def __init__(
+        self,
+        routes: Routes,
+        stub: Callable[[str], "StreamsAsyncStub"],
+        metadata: Metadata,
+        *,
+        waits_for_room: bool = True,
+    ) -> None:
+        """As ``GrpcTransport``; ``stub`` gives that of a node, by its target, and ``metadata`` goes with each call."""
+        self._waits_for_room = waits_for_room
         self._routes = routes
         self._stub = stub
         self._metadata = metadata
@@ -136,6 +144,8 @@ class Writer:
             operation.future.set_exception(outcome)
         elif isinstance(outcome, AppendResult) and operation.unknown:
             operation.future.set_result(replace(outcome, resent=True))
+        elif isinstance(outcome, CreateResult) and operation.unknown:
+            operation.future.set_result(replace(outcome, existed=False))  # As of the sending before.
         else:
             operation.future.set_result(outcome)
 
@@ -166,6 +176,8 @@ class Writer:
                 self._leaves, self._trouble = True, str(outcome)
                 self._again(operation, self._backoff.wait_s())
             case errors.StorageFullError():
+                self._settle(operation, outcome)
+            case errors.OverloadedError() if not self._waits_for_room:
                 self._settle(operation, outcome)
             case errors.OverloadedError():
                 self._trouble = str(outcome)

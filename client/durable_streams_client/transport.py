@@ -1,7 +1,7 @@
 """How a client reaches a cluster: the port that gRPC (``grpc_transport``) and HTTP (``http_transport``) implement."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Protocol
 
 from durable_streams_client.types import (
@@ -27,11 +27,11 @@ class Transport(Protocol):
         """Append, close, or both, without waiting. Appends leave in the order of these calls."""
         ...
 
-    async def create(self, request: CreateRequest, timeout_s: float) -> CreateResult:
+    def create(self, request: CreateRequest, timeout_s: float) -> Awaitable[CreateResult]:
         """Create a stream or confirm it."""
         ...
 
-    async def delete(self, path: str, timeout_s: float) -> bool:
+    def delete(self, path: str, timeout_s: float) -> Awaitable[bool]:
         """Delete a stream; whether its data stays for forks."""
         ...
 

@@ -41,6 +41,10 @@ class AppendResult:
     """This batch of the producer was stored before."""
     resent: bool = False
     """It was sent more than once: what was stored before may be of the sending whose answer was lost."""
+    producer_epoch: int | None = None
+    """Of a producer: the newest batch of it that is stored, by its epoch"""
+    producer_seq: int | None = None
+    """and its number there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,13 @@ class Page:
     """Bytes of the stream behind this page, when it was made; None: not known (over HTTP, unless up to date)."""
     stream: str = ""
     """Names the stream for ever, so that another one at the same path is told from it; empty over HTTP."""
+    ttl_s: int | None = None
+    """As of ``CreateResult``; None over HTTP, too."""
+    expires_at_ms: int | None = None
+    """As of ``CreateResult``; None over HTTP, too."""
+    after_cr: bool = False
+    """Of text: the append before ends with a carriage return, and the first one here begins with a line feed: one line
+    end. Not told over HTTP."""
 
     @property
     def is_json(self) -> bool:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from durable_streams_cluster import cli
+from durable_streams_cluster import cli, process
 
 GRACE_S = 20.0
 """How long the drain may take, for which then nobody waits."""
@@ -25,7 +25,7 @@ def _watch() -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(GRACE_S)
-    os._exit(cli.EXIT_FAULT)
+    os._exit(process.EXIT_FAULT)
 
 
 if __name__ == "__main__":

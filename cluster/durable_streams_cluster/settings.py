@@ -7,8 +7,8 @@ who gave it. The command line's flags, the names in the environment and the keys
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
 from durable_streams_cluster.errors import ConfigError
@@ -100,6 +100,25 @@ SETTINGS: tuple[Setting, ...] = (
 )
 BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
 
+_GATEWAY = "the gateway"
+GATEWAY_SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "target", "127.0.0.1:4438", "HOST:GRPC,...", _GATEWAY, "--grpc listeners of nodes; one will do, several survive"
+    ),
+    Setting("token", "", "TOKEN", _GATEWAY, "who this gateway is to the nodes, if they ask", flag=False),
+    Setting("workers", "1", "N", _GATEWAY, "processes that share --http; the ops listener of each is one port higher"),
+    replace(BY_KEY["http"], default="127.0.0.1:4537"),
+    replace(BY_KEY["ops"], default="127.0.0.1:4540"),
+    *(BY_KEY[key] for key in ("public-url", "allow-unauthenticated", "long-poll-timeout", "sse-lifetime")),
+    BY_KEY["max-append-bytes"],
+    replace(
+        BY_KEY["memory-budget"], default="256MiB", help="for bytes in flight and new pages; about 60 MiB come on top"
+    ),
+    BY_KEY["log.format"],
+    BY_KEY["log.level"],
+)
+"""Of ``durable-streams gateway``. What has the name of a node's setting is the same thing."""
+
 CLIENT_ENV = (ENV_PREFIX + "CONFIG", ENV_PREFIX + "TARGET", ENV_PREFIX + "TOKEN")
 """Known names that are no setting: the file itself, and what the client commands read."""
 
@@ -141,9 +160,9 @@ class Address:
         return self.host.lower() == "localhost" if ip is None else ip.is_loopback
 
 
-def unknown_key(key: str, source: str) -> NoReturn:
+def unknown_key(key: str, source: str, known: Iterable[str]) -> NoReturn:
     """Refuse a name that is no setting, and say which one may have been meant."""
-    near = difflib.get_close_matches(key.replace("_", "-"), BY_KEY, n=1)
+    near = difflib.get_close_matches(key.replace("_", "-"), list(known), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"{source}: unknown setting {key!r}{hint}")
 

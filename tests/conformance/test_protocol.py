@@ -1,22 +1,28 @@
 """The official suite: all of it, against one node, against each node of three, and spread over three by the request.
 
-Two runs go on at a time: most of one is waiting. Those that share a cluster follow each other, for the suite names its
-streams by the millisecond.
+And through a stand-alone gateway, and two in turn. Three runs go on at a time: most of one is waiting. Those that share
+a cluster follow each other, for the suite names its streams by the millisecond.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import running_cluster
 from tests.conformance import runner
-from tests.server import running_server
+from tests.gateway_process import GatewayServer
+from tests.server import running, running_server
 from tests.spread import spread
 
 NODES = ("n1", "n2", "n3")
 ALONE, SPREAD = "one node", "three nodes, each request to another"
-RUNS = (ALONE, SPREAD, *(f"three nodes, all to {name}" for name in NODES))
+EACH = tuple(f"three nodes, all to {name}" for name in NODES)
+GATEWAY, GATEWAYS = "a stand-alone gateway", "two stand-alone gateways, in turn"
+RUNS = (ALONE, SPREAD, *EACH, GATEWAY, GATEWAYS)
 Report = Callable[[str, runner.Outcome], None]
 under_way = runner.Runs()
 
@@ -36,25 +42,43 @@ def alone_and_spread(report: Report) -> None:
 
 def each_of_three(report: Report) -> None:
     with running_cluster(long_poll_timeout="500ms") as cluster:
-        for name, url in zip(RUNS[2:], cluster.urls, strict=True):
+        for name, url in zip(EACH, cluster.urls, strict=True):
             report(name, run(url))
+
+
+def through_gateways(report: Report) -> None:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(running_cluster(long_poll_timeout="500ms"))
+        urls = []
+        for number in range(2):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="durable-streams-")))
+            # Each begins with another node.
+            targets = [*cluster.targets[number:], *cluster.targets[:number]]
+            gateway = GatewayServer(folder, targets, ["--long-poll-timeout", "500ms"])
+            urls.append(stack.enter_context(running(gateway)).url)
+        report(GATEWAY, run(urls[0]))
+        proxy = stack.enter_context(spread(urls))
+        outcome = run(proxy.url)
+        assert min(proxy.requests.values()) > runner.EXPECTED, proxy.requests
+        report(GATEWAYS, outcome)
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> Iterator[dict[str, Future[runner.Outcome]]]:
     found: dict[str, Future[runner.Outcome]] = {name: Future() for name in RUNS}
 
-    def lane(work: Callable[[Report], None]) -> None:
+    def lane(work: Callable[[Report], None], names: Sequence[str]) -> None:
         try:
             work(lambda name, outcome: found[name].set_result(outcome))
         except BaseException as error:
-            for name in RUNS if work is each_of_three else RUNS[:2]:
+            for name in names:
                 if not found[name].done():
                     found[name].set_exception(error)
 
     with ThreadPoolExecutor() as lanes:
-        for work in (alone_and_spread, each_of_three):
-            lanes.submit(lane, work)
+        lanes.submit(lane, alone_and_spread, (ALONE, SPREAD))
+        lanes.submit(lane, each_of_three, EACH)
+        lanes.submit(lane, through_gateways, (GATEWAY, GATEWAYS))
         try:
             yield found
         finally:

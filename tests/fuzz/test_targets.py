@@ -12,7 +12,7 @@ from struct import Struct
 
 import pytest
 
-from durable_streams_cluster import asked, config, policies
+from durable_streams_cluster import asked, config, given, policies
 from durable_streams_cluster.gateway import caching, connection, headers, paths, sse
 from durable_streams_cluster.gateway.app import GatewayApp
 from durable_streams_cluster.gateway.connection import Connection
@@ -81,8 +81,8 @@ PLANTED: list[tuple[str, object, str, object]] = [
     ("identity", identity, "_decode", identity._decoder.decode),
     ("introductions", introductions, "parse_address", lambda text: None),
     ("introductions", introductions, "_incarnation", lambda number: number),
-    ("config", config, "_is_plain", lambda value: True),
-    ("config", config, "_parse_url", lambda text: text or None),
+    ("config", given, "_is_plain", lambda value: True),
+    ("config", config, "parse_url", lambda text: text or None),
     ("settings", policies, "_never_fits", lambda prefix: None),
     ("wire", connection, "MAX_PIPELINED", 1_000),
     ("wire", Connection, "check", lambda self, now_ms: None),

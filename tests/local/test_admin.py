@@ -11,7 +11,7 @@ import pytest
 from durable_streams_client import cli as command
 from durable_streams_proto.v1.peer_pb2 import ReportRequest
 from durable_streams_proto.v1.peer_pb2_grpc import PeersStub
-from tests.cluster import PORTS_APART, LocalCluster, running_cluster
+from tests.cluster import running_cluster
 from tests.server import LOOPBACK, Server, running_server
 
 
@@ -24,13 +24,9 @@ def admin(targets: list[str], *argv: str, code: int = 0) -> str:
     return out.getvalue() if code == 0 else err.getvalue()
 
 
-def grpc_of(cluster: LocalCluster) -> list[str]:
-    return [f"{LOOPBACK}:{cluster.base_port + PORTS_APART * number + 1}" for number in range(cluster.nodes)]
-
-
 def test_members_are_seen_go_come_and_lead(tmp_path: Path) -> None:
     with running_cluster(folder=tmp_path) as cluster:
-        targets, leader = grpc_of(cluster), cluster.leader()
+        targets, leader = cluster.targets, cluster.leader()
         status = json.loads(admin(targets, "status", "-o", "json"))
         assert (status["leader"], status["current"]) == (leader, True)
         assert [row["node"] for row in status["members"]] == cluster.names

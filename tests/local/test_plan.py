@@ -2,9 +2,11 @@
 
 import pytest
 
-from durable_streams_cluster.cli import _load, _parse
+from durable_streams_cluster.cli import _parse, load
+from durable_streams_cluster.config import Config
 from durable_streams_cluster.errors import ConfigError
 from durable_streams_cluster.local.plan import plan
+from durable_streams_cluster.settings import BY_KEY
 
 
 def test_ports_and_directories_follow_from_the_first_port_and_the_directory() -> None:
@@ -22,7 +24,7 @@ def test_ports_and_directories_follow_from_the_first_port_and_the_directory() ->
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_each_node_is_told_what_serve_takes(count: int) -> None:
     layout = plan(count, "/tmp/some data/", 5000)
-    configs = [_load(_parse(layout.arguments(node)), {}) for node in layout.nodes]
+    configs = [load(_parse(layout.arguments(node)), {}, BY_KEY, Config.load) for node in layout.nodes]
     assert [config.node for config in configs] == [node.name for node in layout.nodes]
     assert [config.data_dir for config in configs] == [f"/tmp/some data/n{number + 1}" for number in range(count)]
     assert len({config.initial_cluster for config in configs}) == 1

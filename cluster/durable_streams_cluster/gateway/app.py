@@ -200,6 +200,8 @@ class GatewayApp:
             response = self._appended(outcome(told), command, size)
         except ClusterError as error:
             response = _refused(error, command)
+        except BadRequest as error:  # Streams that are elsewhere have rules of their own.
+            response = status.bad_request(error)
         except Exception:
             log.exception("an append failed: %s", command.path)
             request.fail()

@@ -52,7 +52,9 @@ class HttpServer:
         *,
         name: str = "http",
         clock: Clock | None = None,
+        shares_port: bool = False,
     ) -> None:
+        """``shares_port``: other processes listen at the same address, and each takes some of the connections."""
         self.host = host
         self.port = port
         """The port asked for; after :meth:`start`, the real one."""
@@ -75,6 +77,7 @@ class HttpServer:
         self._config.load()
         self.state = SharedState(limits, clock or SystemClock())
         """What its connections share."""
+        self._shares_port = shares_port
         self._acceptors: list[Acceptor] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -95,7 +98,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Bind and accept. Raises ConfigError when the address cannot be had."""
-        sockets = await _bind(self.name, self.host, self.port, self.state.limits)
+        sockets = await self._bind()
         self.port = sockets[0].getsockname()[1]
         self._tick()
         self._acceptors = [Acceptor(self.name, listener, self._protocol) for listener in sockets]
@@ -138,6 +141,9 @@ class HttpServer:
             state.date_line = b"date: %s\r\n" % date.encode("ascii")
         self._sweep_some([*state.connections, *state.lingering], 0)
 
+    async def _bind(self) -> list[socket.socket]:
+        return await _bind(self.name, self.host, self.port, self.state.limits, shares_port=self._shares_port)
+
     async def _settle(self, timeout_s: float) -> bool:
         state = self.state
         try:
@@ -173,7 +179,7 @@ class HttpServer:
             asyncio.get_running_loop().call_soon(self._sweep_some, connections, start + SWEEP_BATCH)
 
 
-async def _bind(name: str, host: str, port: int, limits: Limits) -> list[socket.socket]:
+async def _bind(name: str, host: str, port: int, limits: Limits, *, shares_port: bool) -> list[socket.socket]:
     """Open a listening socket per address that ``host`` stands for (localhost is often two), on one port."""
     sockets: list[socket.socket] = []
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -182,7 +188,7 @@ async def _bind(name: str, host: str, port: int, limits: Limits) -> list[socket.
         # IPv4 first, so that port 0 is picked there and then tried for the others.
         for family, _, _, _, address in sorted(set(found), key=lambda info: info[0]):
             try:
-                listener = _listen(family, (address[0], port, *address[2:]), limits)
+                listener = _listen(family, (address[0], port, *address[2:]), limits, shares_port=shares_port)
             except OSError as error:
                 if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # localhost is also ::1 in /etc/hosts of machines without IPv6.
@@ -197,10 +203,12 @@ async def _bind(name: str, host: str, port: int, limits: Limits) -> list[socket.
     return sockets
 
 
-def _listen(family: int, address: tuple[Any, ...], limits: Limits) -> socket.socket:
+def _listen(family: int, address: tuple[Any, ...], limits: Limits, *, shares_port: bool) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Inherited by what it accepts: the kernel ends a connection whose peer acknowledges nothing any more.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.write_timeout_s * 1000))
         # Inherited, too. It bounds what waits, not what is under way, and so costs no throughput (measured: 3 GB/s).

@@ -38,6 +38,11 @@ DISK_HELP: Mapping[str, str] = {
     "refusing": "Whether appends are refused, where this node leads, because the disk is almost full.",
 }
 
+UPSTREAM_HELP: Mapping[str, str] = {
+    "tails": "Streams that are followed from the cluster, once for all readers here.",
+    "broken": "Upstream reads that ended before their stream did, and went on at another node or later.",
+}
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -123,6 +128,8 @@ class Metrics:
         """Sizes of the store, by name."""
         self.disk: Callable[[], Mapping[str, int]] = dict
         """Room on the disk in bytes, and whether appends are refused for lack of it, by name."""
+        self.upstream: Callable[[], Mapping[str, int]] = dict
+        """Of a stand-alone gateway: streams that it follows (``tails``), and how often that broke off (``broken``)."""
         self.servers: dict[str, Connections] = {}
         """HTTP servers by listener name, for their connections."""
         self.peers: Callable[[], Mapping[tuple[str, str], PeerFigures]] = dict
@@ -176,6 +183,9 @@ class _Collector(Collector):
             yield _gauge(f"store_{name}", "Of the store on disk: " + name.replace("_", " ") + ".", [((), number)])
         for name, number in sorted(metrics.disk().items()):
             yield _gauge(f"disk_{name}", DISK_HELP[name], [((), number)])
+        for name, number in sorted(metrics.upstream().items()):
+            kind = _counter if name == "broken" else _gauge
+            yield kind(f"upstream_{name}", UPSTREAM_HELP[name], [((), number)])
         yield from self._servers()
         yield from self._peers()
 

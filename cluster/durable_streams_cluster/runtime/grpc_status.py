@@ -104,7 +104,7 @@ def rejected(outcome: Rejected) -> Error:
             return Error(code=Error.CONTENT_TYPE_MISMATCH, message=message, content_type=expected)
         case SeqRegression(last):
             message = f"stream_seq must be above {last.decode('latin-1')!r}"
-            return Error(code=Error.SEQUENCE_REGRESSION, message=message)
+            return Error(code=Error.SEQUENCE_REGRESSION, message=message, stream_seq=last)
         case OffsetMismatch(at):
             message = f"the stream ends at {at}, not at if_match"
             return Error(code=Error.OFFSET_MISMATCH, message=message, offset=str(at))
@@ -113,13 +113,13 @@ def rejected(outcome: Rejected) -> Error:
             return Error(code=Error.STREAM_FULL, message=message, max_bytes=max_bytes)
         case TooManyProducers(most):
             message = f"{most} producers have written to this stream, the most it remembers: use one of their ids"
-            return Error(code=Error.TOO_MANY_PRODUCERS, message=message)
+            return Error(code=Error.TOO_MANY_PRODUCERS, message=message, most=most)
         case ProducerFenced(epoch):
             message = f"epoch {epoch} of this producer was seen"
             return Error(code=Error.PRODUCER_FENCED, message=message, epoch=epoch)
-        case ProducerBadStart(_, seq):
+        case ProducerBadStart(epoch, seq):
             message = "a new epoch begins with sequence 0"
-            return Error(code=Error.SEQUENCE_GAP, message=message, expected_seq=0, received_seq=seq)
+            return Error(code=Error.SEQUENCE_GAP, message=message, expected_seq=0, received_seq=seq, epoch=epoch)
         case ProducerGap(expected, received):
             message = f"batch {expected} comes before batch {received}"
             return Error(code=Error.SEQUENCE_GAP, message=message, expected_seq=expected, received_seq=received)

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Generator
-from typing import Self
 
-from durable_streams_cluster.answer import Answer, finish
+from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.api import BadOffset, Described, From, OffsetGone, Page, ReadRejected
 from durable_streams_cluster.errors import StorageError, Unavailable
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.policies import Policies
-from durable_streams_cluster.replica.tails import Tails
 from durable_streams_cluster.runtime.driver import Driver
 from durable_streams_cluster.runtime.lifetimes import Found, Lifetimes
 from durable_streams_cluster.runtime.pages import PageCache, PageKey
@@ -19,6 +17,7 @@ from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import MAX_PART, Offset
 from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
+from durable_streams_cluster.watching import PathWatch
 
 PAGE_CACHE_BYTES = 16 * MIB
 
@@ -144,9 +143,9 @@ class LocalStreams:
             return _empty(ref, meta, start)
         return await self._page(ref, meta, start, max_bytes)
 
-    def watch(self, path: str) -> "LocalWatch":
+    def watch(self, path: str) -> PathWatch:
         """See ``api.Streams``."""
-        return LocalWatch(self._driver.tails, path)
+        return PathWatch(self._driver.tails, path)
 
     async def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int) -> Page:
         """The page from ``start`` on: kept from before, made now, or being made for somebody else."""
@@ -223,45 +222,6 @@ def _described(meta: StreamMeta) -> Described:
         ttl_s=meta.ttl_s,
         expires_at_ms=meta.expires_at_ms,
     )
-
-
-class LocalWatch:
-    """See ``api.Watch``."""
-
-    __slots__ = ("_future", "_moved", "_path", "_tails")
-
-    def __init__(self, tails: Tails, path: str) -> None:
-        self._tails = tails
-        self._path = path
-        self._moved = False
-        self._future: asyncio.Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        self._tails.register(self._path, self, self.wake)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._tails.remove(self._path, self)
-
-    def wake(self) -> None:
-        """See ``api.Watch``."""
-        self._moved = True
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self, timeout_s: float) -> bool:
-        """See ``api.Watch``."""
-        if not self._moved:
-            loop = asyncio.get_running_loop()
-            self._future = loop.create_future()
-            timer = loop.call_later(timeout_s, finish, self._future)
-            try:
-                await self._future
-            finally:
-                timer.cancel()
-                self._future = None
-        moved, self._moved = self._moved, False
-        return moved
 
 
 def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:

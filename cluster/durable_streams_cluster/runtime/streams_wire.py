@@ -172,4 +172,7 @@ def page_of(page: Page) -> pb.Page:
         content_type=page.content_type,
         stream=page.stream,
         behind_bytes=page.behind,
+        ttl_s=page.ttl_s,
+        expires_at_ms=page.expires_at_ms,
+        after_cr=page.after_cr,
     )

@@ -551,6 +551,9 @@ class Page(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     STREAM_FIELD_NUMBER: _builtins.int
     BEHIND_BYTES_FIELD_NUMBER: _builtins.int
+    TTL_S_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    AFTER_CR_FIELD_NUMBER: _builtins.int
     offset: _builtins.str
     """Where the first one begins."""
     next_offset: _builtins.str
@@ -564,6 +567,11 @@ class Page(_message.Message):
     """Names the stream for ever: another one at the same path has another name."""
     behind_bytes: _builtins.int
     """Bytes of the stream behind this page, when it was made."""
+    ttl_s: _builtins.int
+    """As of a CreateReply."""
+    expires_at_ms: _builtins.int
+    after_cr: _builtins.bool
+    """Of text: the append before ends with a carriage return, and the first one here begins with a line feed: one line end."""
     @_builtins.property
     def bodies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """One for each append. Of a JSON stream: its messages, with a comma between each two."""
@@ -579,12 +587,22 @@ class Page(_message.Message):
         content_type: _builtins.str = ...,
         stream: _builtins.str = ...,
         behind_bytes: _builtins.int = ...,
+        ttl_s: _builtins.int | None = ...,
+        expires_at_ms: _builtins.int | None = ...,
+        after_cr: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "_ttl_s", b"_ttl_s", "expires_at_ms", b"expires_at_ms", "ttl_s", b"ttl_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_bytes", b"behind_bytes", "bodies", b"bodies", "closed", b"closed", "content_type", b"content_type", "next_offset", b"next_offset", "offset", b"offset", "stream", b"stream", "up_to_date", b"up_to_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms", "_ttl_s", b"_ttl_s", "after_cr", b"after_cr", "behind_bytes", b"behind_bytes", "bodies", b"bodies", "closed", b"closed", "content_type", b"content_type", "expires_at_ms", b"expires_at_ms", "next_offset", b"next_offset", "offset", b"offset", "stream", b"stream", "ttl_s", b"ttl_s", "up_to_date", b"up_to_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expires_at_ms: _TypeAlias = _typing.Literal["expires_at_ms"]  # noqa: Y015
+    _WhichOneofArgType__expires_at_ms: _TypeAlias = _typing.Literal["_expires_at_ms", b"_expires_at_ms"]  # noqa: Y015
+    _WhichOneofReturnType__ttl_s: _TypeAlias = _typing.Literal["ttl_s"]  # noqa: Y015
+    _WhichOneofArgType__ttl_s: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_at_ms) -> _WhichOneofReturnType__expires_at_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ttl_s) -> _WhichOneofReturnType__ttl_s | None: ...
 
 Global___Page: _TypeAlias = Page  # noqa: Y015
 
@@ -732,17 +750,19 @@ class Error(_message.Message):
         CONTENT_TYPE_MISMATCH: Error._Code.ValueType  # 9
         """The stream is of `content_type`."""
         SEQUENCE_REGRESSION: Error._Code.ValueType  # 10
-        """stream_seq does not grow."""
+        """stream_seq does not grow: `stream_seq` is the newest that was taken."""
         OFFSET_MISMATCH: Error._Code.ValueType  # 11
         """The stream does not end at if_match, but at `offset`."""
         STREAM_FULL: Error._Code.ValueType  # 12
         """It would hold more than `max_bytes`."""
         TOO_MANY_PRODUCERS: Error._Code.ValueType  # 13
-        """It remembers no more producers."""
+        """It remembers no more than `most` producers."""
         PRODUCER_FENCED: Error._Code.ValueType  # 14
         """`epoch` of this producer was seen."""
         SEQUENCE_GAP: Error._Code.ValueType  # 15
-        """Batch `expected_seq` comes before the one that was sent, `received_seq`. Of a new epoch the first is 0."""
+        """Batch `expected_seq` comes before the one that was sent, `received_seq`. Of a new epoch the first is 0;
+        `epoch` is that one, then, and else 0.
+        """
         SOURCE_NOT_FOUND: Error._Code.ValueType  # 16
         """No stream at fork.source; or it was deleted."""
         SOURCE_DELETED: Error._Code.ValueType  # 17
@@ -779,17 +799,19 @@ class Error(_message.Message):
     CONTENT_TYPE_MISMATCH: Error.Code.ValueType  # 9
     """The stream is of `content_type`."""
     SEQUENCE_REGRESSION: Error.Code.ValueType  # 10
-    """stream_seq does not grow."""
+    """stream_seq does not grow: `stream_seq` is the newest that was taken."""
     OFFSET_MISMATCH: Error.Code.ValueType  # 11
     """The stream does not end at if_match, but at `offset`."""
     STREAM_FULL: Error.Code.ValueType  # 12
     """It would hold more than `max_bytes`."""
     TOO_MANY_PRODUCERS: Error.Code.ValueType  # 13
-    """It remembers no more producers."""
+    """It remembers no more than `most` producers."""
     PRODUCER_FENCED: Error.Code.ValueType  # 14
     """`epoch` of this producer was seen."""
     SEQUENCE_GAP: Error.Code.ValueType  # 15
-    """Batch `expected_seq` comes before the one that was sent, `received_seq`. Of a new epoch the first is 0."""
+    """Batch `expected_seq` comes before the one that was sent, `received_seq`. Of a new epoch the first is 0;
+    `epoch` is that one, then, and else 0.
+    """
     SOURCE_NOT_FOUND: Error.Code.ValueType  # 16
     """No stream at fork.source; or it was deleted."""
     SOURCE_DELETED: Error.Code.ValueType  # 17
@@ -818,6 +840,8 @@ class Error(_message.Message):
     EXPECTED_SEQ_FIELD_NUMBER: _builtins.int
     RECEIVED_SEQ_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
     code: Global___Error.Code.ValueType
     message: _builtins.str
     """For people; it says what to do where that is not plain."""
@@ -833,6 +857,8 @@ class Error(_message.Message):
     expected_seq: _builtins.int
     received_seq: _builtins.int
     retry_after_ms: _builtins.int
+    stream_seq: _builtins.bytes
+    most: _builtins.int
     def __init__(
         self,
         *,
@@ -848,10 +874,12 @@ class Error(_message.Message):
         expected_seq: _builtins.int = ...,
         received_seq: _builtins.int = ...,
         retry_after_ms: _builtins.int = ...,
+        stream_seq: _builtins.bytes = ...,
+        most: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "content_type", b"content_type", "epoch", b"epoch", "expected_seq", b"expected_seq", "field", b"field", "max_bytes", b"max_bytes", "maybe_applied", b"maybe_applied", "message", b"message", "offset", b"offset", "received_seq", b"received_seq", "retry_after_ms", b"retry_after_ms", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "content_type", b"content_type", "epoch", b"epoch", "expected_seq", b"expected_seq", "field", b"field", "max_bytes", b"max_bytes", "maybe_applied", b"maybe_applied", "message", b"message", "most", b"most", "offset", b"offset", "received_seq", b"received_seq", "retry_after_ms", b"retry_after_ms", "retryable", b"retryable", "stream_seq", b"stream_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,121 @@
+"""The newest pages of one stream, for those who read at its end. Pure.
+
+Pages come from one upstream read that goes on and on; readers may stand anywhere, also within a page: they began with a
+read of their own, which ended somewhere else.
+"""
+
+from collections import deque
+
+from msgspec.structs import replace
+
+from durable_streams_cluster.api import Page
+from durable_streams_cluster.streams.meta import media_type
+from durable_streams_cluster.streams.offsets import Offset
+
+
+class Recent:
+    """Pages without a gap between them, up to the newest that is known."""
+
+    def __init__(self) -> None:
+        self._pages: deque[Page] = deque()
+        self._last: Page | None = None
+        """What came last, with bodies or without."""
+        self.size = 0
+        """Bytes of the bodies that are kept."""
+
+    @property
+    def end(self) -> Offset | None:
+        """Where the newest page ends; None: nothing is known."""
+        return self._last.next if self._last is not None else None
+
+    @property
+    def ttl_s(self) -> int | None:
+        """Of the stream; None also when nothing is known."""
+        return self._last.ttl_s if self._last is not None else None
+
+    def add(self, page: Page) -> bool:
+        """Take the next page; whether it says something that was not known."""
+        before = self._last
+        if before is not None and (page.stream != before.stream or page.start != before.next):
+            self.forget()
+            before = None
+        self._last = page
+        if page.bodies:
+            if self._pages and before is not None:
+                # Whoever reads it later has more to read; and a form of it that was encoded says otherwise.
+                self._pages[-1] = replace(self._pages[-1], up_to_date=False, encoded={})
+            self._pages.append(page)
+            self.size += _size(page)
+        elif self._pages and page.closed:
+            self._pages[-1] = replace(self._pages[-1], closed=True, up_to_date=True, encoded={})
+        return before is None or bool(page.bodies) or page.closed
+
+    def keep(self, most_bytes: int) -> None:
+        """Forget the oldest pages beyond so many bytes."""
+        while self._pages and self.size > most_bytes:
+            self.size -= _size(self._pages.popleft())
+
+    def forget(self) -> None:
+        """Nothing is known any more."""
+        self._pages.clear()
+        self._last, self.size = None, 0
+
+    def at(self, at: Offset, max_bytes: int | None) -> Page | None:
+        """What follows ``at``, as far as one page goes; None: that is not known here.
+
+        A reader that is ahead of what came has nothing to read yet.
+        """
+        last = self._last
+        if last is None:
+            return None
+        if at == last.next or (at.generation == last.next.generation and at.position > last.next.position):
+            closed = last.closed and at == last.next
+            empty = replace(last, start=at, next=at, bodies=[], encoded={}, up_to_date=True, after_cr=False)
+            empty.closed = closed
+            return empty
+        for page in reversed(self._pages):
+            if page.start == at:
+                return _first(page, max_bytes)
+            if page.start.position < at.position < page.next.position:
+                rest = _behind(page, at)
+                return _first(rest, max_bytes) if rest is not None else None
+        return None
+
+
+def _size(page: Page) -> int:
+    return sum(map(len, page.bodies))
+
+
+def _is_plain(page: Page) -> bool:
+    """Whether the offsets within the page follow from the lengths of its bodies."""
+    start, end = page.start, page.next
+    return start.generation == end.generation and end.position - start.position == _size(page)
+
+
+def _behind(page: Page, at: Offset) -> Page | None:
+    """The page from ``at`` on, which lies within it; None: that is not where a body begins."""
+    if not _is_plain(page) or at.generation != page.start.generation:
+        return None
+    position = page.start.position
+    for number, body in enumerate(page.bodies):
+        if position == at.position:
+            is_split = page.bodies[number - 1].endswith(b"\r") and body.startswith(b"\n")
+            after_cr = is_split and media_type(page.content_type).startswith("text/")
+            return replace(page, start=at, bodies=page.bodies[number:], encoded={}, after_cr=after_cr)
+        position += len(body)
+    return None
+
+
+def _first(page: Page, max_bytes: int | None) -> Page:
+    """Its first bodies of ``max_bytes`` together, at least one; the page itself where that is all, or cannot be cut."""
+    if max_bytes is None or _size(page) <= max_bytes or not _is_plain(page):
+        return page
+    size = count = 0
+    for body in page.bodies:
+        if count and size + len(body) > max_bytes:
+            break
+        size, count = size + len(body), count + 1
+    if count == len(page.bodies):
+        return page
+    end = Offset(page.start.generation, page.start.position + size)
+    return replace(page, next=end, bodies=page.bodies[:count], encoded={}, up_to_date=False, closed=False)
