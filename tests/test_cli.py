@@ -256,12 +256,12 @@ def test_the_limit_of_open_files_is_raised_to_what_is_needed(
             System(1024, 4096),
             (),
             2660,
-            "WARNING process: the system allows this process 4096 open files, and 848 are for the node itself: that "
-            "leaves room for 2660 connections, not 10000; one more is refused with 503. For all of them, raise the limit to "
-            "12104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
+            "WARNING process: the system allows this process 4096 open files, and 848 are for the process itself: that "
+            "leaves room for 2660 connections, not 10000; one more is refused with 503. For all of them, raise the "
+            "limit to 12104 (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again\n",
         ),
         (System(1024, 524_288, fixed=True), (), 142, "allows this process 1024 open files"),
-        (System(1024, 1024), ("--in-memory",), 551, "and 336 are for the node itself"),
+        (System(1024, 1024), ("--in-memory",), 551, "and 336 are for the process itself"),
     ],
 )
 def test_fewer_open_files_are_fewer_connections(
@@ -283,8 +283,8 @@ def test_too_few_open_files_for_any_use_are_refused(
 ) -> None:
     assert serve_within(monkeypatch, System(256, 900)) == (2, None)
     assert capsys.readouterr().err == (
-        "durable-streams: error: the system allows this process 900 open files, and 848 are for the node itself: that "
-        "leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 12104 (ulimit -n in a "
+        "durable-streams: error: the system allows this process 900 open files, and 848 are for the process itself: "
+        "that leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 12104 (ulimit -n in a "
         "shell, LimitNOFILE= in a systemd unit) and start again\n"
     )
 

@@ -128,9 +128,8 @@ def _fit_open_files(limits: Limits, *, stores: bool) -> Limits:
     plan = wanted.within(allowed)
     if plan == wanted:
         return limits
-    who = "the node" if stores else "the gateway"
     numbers = (
-        f"the system allows this process {allowed} open files, and {wanted.reserved} are for {who} itself: that "
+        f"the system allows this process {allowed} open files, and {wanted.reserved} are for the process itself: that "
         f"leaves room for {plan.connections} connections, not {wanted.connections}"
     )
     advice = f"raise the limit to {wanted.files} (ulimit -n in a shell, LimitNOFILE= in a systemd unit) and start again"

@@ -250,6 +250,10 @@ def test_it_dials_whom_it_was_told_of_when_it_joined() -> None:
     async def play() -> None:
         async with place(None, joined) as made:
             assert made.dialed == {"n2": "127.0.0.1:2", "n3": "127.0.0.1:3"}
+            # The log is cut, to before it named anybody.
+            made.driver.know(*THREE)
+            made.driver.know()
+            assert made.dialed == {"n2": "127.0.0.1:2", "n3": "127.0.0.1:3"}
 
     run(play())
 
@@ -359,5 +363,9 @@ def test_one_that_joined_forgets_nobody_before_the_log_tells_it_who_belongs() ->
         async with place(None, joined) as here:
             pass
         assert here.kept == []
+        # Nor when it hears of one of them before that: it would dial nobody else after the next start.
+        async with place(None, joined) as here:
+            here.node.peers.found(moved(N3, 3, "127.0.0.1:33"))
+        assert [dict(each.others) for each in here.kept] == [{"n2": "127.0.0.1:2", "n3": "127.0.0.1:33"}]
 
     run(play())

@@ -9,7 +9,7 @@ import httpx
 
 from durable_streams_cluster.storage.space import measure
 from tests.cluster import running_cluster
-from tests.local.test_admin import admin, grpc_of
+from tests.local.test_admin import admin
 from tests.server import LOOPBACK, Server, until
 from tests.system.faults.full import small_disk
 from tests.system.three import readiness, three
@@ -154,14 +154,14 @@ def test_three_nodes_on_one_full_disk_refuse_read_on_and_find_room_again(tmp_pat
             return all(answer.status_code == 507 for answer in answers)
 
         until(refused, "appends are taken for ever")
-        before = json.loads(admin(grpc_of(cluster), "status", "-o", "json"))["term"]
+        before = json.loads(admin(cluster.targets, "status", "-o", "json"))["term"]
         for _ in range(10):
             refused()
             for stream in streams:
                 with httpx.stream("GET", stream, timeout=60) as answer:
                     assert answer.status_code == 200
                 assert httpx.head(stream).headers["stream-next-offset"].endswith(f"{stored * LARGE:016d}")
-        status = json.loads(admin(grpc_of(cluster), "status", "-o", "json"))
+        status = json.loads(admin(cluster.targets, "status", "-o", "json"))
         assert status["term"] == before, "the lead goes round and round"
         assert all(row["reachable"] for row in status["members"])
         httpx.delete(streams[1]).raise_for_status()

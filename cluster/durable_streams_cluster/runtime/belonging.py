@@ -210,7 +210,8 @@ class Belonging:
     def _watch(self, event: object) -> None:
         if isinstance(event, BecameLeader):
             self._tell_moved()
-        elif isinstance(event, MembershipChanged):
+        elif isinstance(event, MembershipChanged) and event.membership.members:
+            # (Of one that joined, and whose log was cut to before it told anything, what is known is still true.)
             before, self._named = self._named, _addresses(event.membership)
             # Only what is news: a change of something else repeats what a member that moved has told otherwise since.
             self._heard = {
@@ -240,9 +241,10 @@ class Belonging:
 
     def _note(self) -> None:
         """Keep on disk whom to ask if the store is damaged; a moment later, and one after the other."""
-        known = {**self._named, **self._heard}
-        others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
         # One that joined knows of nobody until the log tells it: whom it was told of when it was taken in is on disk.
+        named = self._named or dict(self._stored.others)
+        known = {**named, **self._heard}
+        others = tuple((node, address) for node, address in known.items() if node != self._stored.node)
         if self._stopped or not known or others == self._stored.others:
             return
         self._stored = replace(self._stored, others=others)
