@@ -284,8 +284,8 @@ def test_too_few_open_files_for_any_use_are_refused(
     assert serve_within(monkeypatch, System(256, 900)) == (2, None)
     assert capsys.readouterr().err == (
         "durable-streams: error: the system allows this process 900 open files, and 848 are for the process itself: "
-        "that leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 12104 (ulimit -n in a "
-        "shell, LimitNOFILE= in a systemd unit) and start again\n"
+        "that leaves room for 20 connections, not 10000, and at least 64 must fit; raise the limit to 12104 (ulimit -n "
+        "in a shell, LimitNOFILE= in a systemd unit) and start again\n"
     )
 
 
