@@ -7,7 +7,7 @@ AVOIDED_S = 3.0
 
 
 class Routes:
-    """Nodes of a cluster: those that were named, and which of them failed when.
+    """Nodes of a cluster: those that were named or found, which of them failed when, and which one leads.
 
     One is asked until it fails, so that what is written to one stream keeps its order. Clients begin with different
     ones.
@@ -19,6 +19,19 @@ class Routes:
         first %= len(targets)
         self._targets = [*targets[first:], *targets[:first]]
         self._failed: dict[str, float] = {}
+        self.leader: str | None = None
+        """The one that leads, if that is known: what is written there takes one hop less."""
+
+    def add(self, target: str) -> None:
+        """One more; those that were there come before it."""
+        if target not in self._targets:
+            self._targets.append(target)
+
+    def choose_for_writes(self, now_s: float) -> str:
+        """The one that leads, unless it failed or nobody is known to."""
+        if self.leader is not None and now_s - self._failed.get(self.leader, -AVOIDED_S) >= AVOIDED_S:
+            return self.leader
+        return self.choose(now_s)
 
     def choose(self, now_s: float) -> str:
         """The one to ask now: that worked before, else the one that failed longest ago."""

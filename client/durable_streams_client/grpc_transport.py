@@ -12,6 +12,7 @@ from durable_streams_client._retry import Backoff
 from durable_streams_client._routing import Routes
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.grpc_failures import failure_of
+from durable_streams_client.grpc_nodes import Finder
 from durable_streams_client.grpc_writer import Writer
 from durable_streams_client.types import (
     AppendRequest,
@@ -85,6 +86,7 @@ class GrpcTransport:
         self._routes = Routes(targets, RANDOM.randrange(len(targets)))
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._writer = Writer(self._routes, self._stub, self._metadata, waits_for_room=waits_for_room)
+        self._finder = Finder(targets, self._routes, self._stub, self._metadata, self._writer.lead)
         self._closed = False
 
     # ---------------------------------------------------------------------------------------------------------- writes
@@ -178,11 +180,13 @@ class GrpcTransport:
             else:
                 channel = grpc.aio.insecure_channel(target, options=OPTIONS)
             self._channels[target] = channel
+            self._finder.start()
         return StreamsStub(channel)
 
     async def aclose(self) -> None:
         """See ``transport.Transport``."""
         self._closed = True
+        await self._finder.aclose()
         await self._writer.aclose()
         channels, self._channels = self._channels, {}
         for channel in channels.values():

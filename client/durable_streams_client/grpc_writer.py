@@ -87,6 +87,10 @@ class Writer:
         self._backoff = Backoff(SystemRandom().random)
         self._leaves = False
         """The node that is written to does not serve: what it was given is waited for, and nothing more is."""
+        self._moves = False
+        """Another node leads, and is written to next; nothing is wrong with this one."""
+        self._target: str | None = None
+        """The node that is written to."""
         self._left = asyncio.Event()
         """The call is to be ended now."""
         self._answered_s = 0.0
@@ -122,6 +126,12 @@ class Writer:
         if self._running is None:
             self._running = loop.create_task(self._run(), name="durable-streams-writer")
         return operation.future
+
+    def lead(self, target: str) -> None:
+        """This node leads: go on there, once what was sent elsewhere is answered."""
+        if self._target is not None and self._target != target:
+            self._leaves = self._moves = True
+            self._leave_if_done()
 
     async def aclose(self) -> None:
         """End the call; what is open is told so."""
@@ -217,8 +227,8 @@ class Writer:
             while not self._unsent:
                 self._wake.clear()
                 await self._wake.wait()
-            target = self._routes.choose(now())
-            self._leaves = False
+            target = self._target = self._routes.choose_for_writes(now())
+            self._leaves = self._moves = False
             self._left.clear()
             self._answered_s = begun_s = now()
             try:
@@ -229,8 +239,11 @@ class Writer:
                     self._refuse_all(failure_of(target, error))
             except TimeoutError:
                 self._trouble = f"{target}: no connection within {CONNECT_S:g} s"
-            self._routes.failed(target, now())
+            self._target = None
             self._break()
+            if self._moves:
+                continue
+            self._routes.failed(target, now())
             if self._leaves or self._answered_s == begun_s:
                 await asyncio.sleep(self._backoff.wait_s())
 

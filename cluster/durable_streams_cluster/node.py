@@ -26,6 +26,7 @@ from durable_streams_cluster.runtime.grpc_clients import ClientListener
 from durable_streams_cluster.runtime.operating import Operating
 from durable_streams_cluster.runtime.peers import Handlers, Peers
 from durable_streams_cluster.runtime.reports import Reports, Standing
+from durable_streams_cluster.runtime.whereabouts import Whereabouts
 from durable_streams_cluster.serving import LOST_FOR_GOOD, Serving
 from durable_streams_cluster.settings import Address
 from durable_streams_cluster.storage import keys, repair
@@ -252,8 +253,10 @@ class Node:
         """Find out of which cluster this node is, or begin one; then serve it."""
         await self._ops.start()
         await self._clients.start()
+        clients = str(Address(self._config.advertise, self._clients.port))
         peer: Address | None = None
         if self._belonging is not None:
+            self._belonging.clients = clients
             await self._belonging.start()
             await self._be_born(self._belonging)
             peer = Address(self._config.listen.peer.host, self._belonging.peers.port)
@@ -274,6 +277,10 @@ class Node:
         self._operating.attach(reports)
         if self._belonging is not None:
             self._belonging.attach(serving.driver, reports.own)
+        others = self._belonging.peers if self._belonging is not None else None
+        self._calls.whereabouts = Whereabouts(
+            self._stored, clients, serving.driver, lambda: others.clients if others is not None else {}
+        )
         await serving.start()
         http = Address(serving.http.host, serving.http.port)
         grpc = Address(self._config.listen.grpc.host, self._clients.port)

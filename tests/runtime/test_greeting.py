@@ -5,6 +5,7 @@ import pytest
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.raft import Begun, EntryId
 from durable_streams_cluster.runtime.greeting import (
+    CLIENTS,
     LIFE,
     FirstIncarnation,
     Identity,
@@ -29,6 +30,14 @@ def anyone(_: Identity) -> None:
 def test_a_peer_is_taken_for_who_it_is() -> None:
     assert judge_dialer(OWN, anyone, introduce(PEER, N1)) == PEER
     assert judge_listener(OWN, N2, anyone, introduce(PEER)) == PEER
+
+
+def test_it_says_where_clients_reach_it() -> None:
+    peer = Identity("c1", N2, 5, clients="host:9")
+    assert judge_dialer(OWN, anyone, introduce(peer, N1)) == peer
+    assert judge_listener(OWN, N2, anyone, introduce(peer)) == peer
+    with pytest.raises(Refused, match=r"^malformed: the metadata names no address$"):
+        judge_dialer(OWN, anyone, (*introduce(PEER, N1), (CLIENTS, "host")))
 
 
 def test_it_says_with_what_it_began() -> None:

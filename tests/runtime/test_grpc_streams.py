@@ -10,12 +10,16 @@ import grpc
 import pytest
 
 from durable_streams_cluster.crowd import Crowd
+from durable_streams_cluster.ids import NodeId, Term
 from durable_streams_cluster.limits import KIB, MIB, GrpcLimits, Limits
+from durable_streams_cluster.raft import LeaderChanged
 from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.grpc_clients import ClientListener
 from durable_streams_cluster.runtime.grpc_streams import ERROR
 from durable_streams_cluster.runtime.operating import Operating
+from durable_streams_cluster.runtime.whereabouts import Whereabouts
 from durable_streams_cluster.settings import Address
+from durable_streams_cluster.storage.identity import StoredIdentity
 from durable_streams_proto.v1 import streams_pb2 as pb
 from durable_streams_proto.v1.streams_pb2_grpc import StreamsStub
 from tests.gateway.serving import until
@@ -380,5 +384,34 @@ def test_many_small_appends_make_a_page_that_is_larger_than_its_data() -> None:
                 )
             await replies(call, 55_000)
             assert len((await it.read()).bodies) > 50_000
+
+    run(play())
+
+
+def test_clients_are_told_which_nodes_there_are_and_who_leads_until_the_node_goes() -> None:
+    async def play() -> None:
+        async with served() as it:
+            with pytest.raises(grpc.aio.AioRpcError, match="of no cluster yet"):
+                await it.stub.Nodes(pb.NodesRequest()).read()
+            group = it.world.driver.replica.group
+            own = group.core.membership.nodes[0]
+            others = {own: "stale", NodeId("n9"): "not of this cluster"}
+            stored = StoredIdentity(own, 1, "c-1")
+            place = it.calls.whereabouts = Whereabouts(stored, "10.0.0.1:1", it.world.driver, lambda: others)
+            call = it.stub.Nodes(pb.NodesRequest())
+            told = await call.read()
+            assert (told.cluster, told.node, told.leader) == ("c-1", own, own)
+            assert [(each.name, each.target) for each in told.nodes] == [(own, "10.0.0.1:1")]
+            # Of what has not changed nothing is told; of what has, at once.
+            for watch in it.world.driver.watchers:
+                watch(LeaderChanged(None, Term(9)))
+            others[own] = "10.0.0.1:2"
+            place._own = "10.0.0.1:2"
+            for watch in it.world.driver.watchers:
+                watch(LeaderChanged(None, Term(9)))
+            assert [each.target for each in (await call.read()).nodes] == ["10.0.0.1:2"]
+            it.calls.drain()
+            with pytest.raises(grpc.aio.AioRpcError, match="ask another one"):
+                await call.read()
 
     run(play())

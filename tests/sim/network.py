@@ -98,6 +98,10 @@ class Port:
         streams = self.network.streams.items()
         return {node: parse_address(each.sender.address) for (node, _), each in streams if each.listener is self}
 
+    @property
+    def clients(self) -> Mapping[NodeId, str]:
+        return {}
+
     def is_connected(self, node: NodeId) -> bool:
         return (self.node, node) in self.network.streams
 

@@ -68,6 +68,8 @@ class Belonging:
         self._driver: Driver | None = None
         self._stopped = False
         self._noting: asyncio.Task[None] | None = None
+        self.clients = ""
+        """Where others are told that clients reach this node: ``HOST:PORT``."""
         self._told: Sequence[str] = ()
         """Peer listeners that this node was told of when it was started."""
         self._named: Mapping[NodeId, str] = {}
@@ -128,7 +130,7 @@ class Belonging:
         driver.watchers.append(self._watch)
         self._named = _addresses(self._membership)
         begun = driver.replica.group.begun
-        identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address, begun)
+        identity = Identity(stored.cluster, stored.node, stored.incarnation, self._address, begun, self.clients)
         # Where they were last heard of: a membership may not say so, if there was no leader when they moved. And one
         # that joined knows of nobody else, until the log tells it: who leads may look for it where it was before.
         heard = {node: address for node, address in stored.others if node in self._named or not self._named}

@@ -15,6 +15,7 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.runtime import streams_wire as wire
 from durable_streams_cluster.runtime.follows import Follows
 from durable_streams_cluster.runtime.grpc_status import rejected, unread
+from durable_streams_cluster.runtime.whereabouts import Whereabouts
 from durable_streams_cluster.runtime.writing import Asked, Failed, Writing
 from durable_streams_cluster.streams.commands import Append, Command, Create, Delete
 from durable_streams_cluster.streams.outcomes import Appended, StreamClosed, TypeMismatch
@@ -38,6 +39,8 @@ class Calls:
         self._limits = limits
         self._metrics = metrics
         self._streams: Streams | None = None
+        self.whereabouts: Whereabouts | None = None
+        """Whom clients may ask, once the node is of a cluster."""
         self._paths: set[str] = set()
         self._writing: dict[Writing, None] = {}
         self.draining = False
@@ -57,6 +60,8 @@ class Calls:
         """End what goes on and on, once it was told what there is to tell: its clients go on at another node."""
         self.draining = True
         self.follows.drain()
+        if self.whereabouts is not None:
+            self.whereabouts.end()
         for writing in tuple(self._writing):
             writing.end()
 
@@ -98,6 +103,12 @@ class Calls:
         ended = await self.follows.run(self._door, self._path(request.path), at, request.max_bytes, send)
         if ended is not None:
             raise Failed(ended)
+
+    async def nodes(self, send: Callable[[pb.NodesReply], Awaitable[None]]) -> None:
+        """See streams.proto."""
+        if self.whereabouts is None:
+            raise Unavailable("this node is of no cluster yet")
+        await self.whereabouts.follow(send)
 
     async def write(
         self, read: Callable[[], Awaitable[object]], send: Callable[[pb.WriteReplies], Awaitable[None]]

@@ -18,7 +18,7 @@ from durable_streams_cluster.settings import parse_address
 Metadata = tuple[tuple[str, str], ...]
 
 CLUSTER, NODE, INCARNATION, TARGET, ADDRESS = "ds-cluster", "ds-node", "ds-incarnation", "ds-target", "ds-address"
-LIFE = "ds-life"
+LIFE, CLIENTS = "ds-life", "ds-clients"
 # What strangers say gets into logs: names are short and printable.
 _CLUSTER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -35,6 +35,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Where its peer listener is, as it says: ``HOST:PORT``. Empty: it does not say."""
     begun: Begun | None = None
     """With what its process began. None: it takes no part in anything that could be forgotten."""
+    clients: str = ""
+    """Where its listener for clients is, as it says: ``HOST:PORT``. Empty: it does not say."""
 
 
 class Reason(Enum):
@@ -89,6 +91,8 @@ def introduce(identity: Identity, target: NodeId | None = None) -> Metadata:
     said: Metadata = (CLUSTER, identity.cluster_id), (NODE, identity.node), (INCARNATION, str(identity.incarnation))
     if identity.address:
         said = (*said, (ADDRESS, identity.address))
+    if identity.clients:
+        said = (*said, (CLIENTS, identity.clients))
     if (begun := identity.begun) is not None:
         said = (*said, (LIFE, f"{begun.life} {begun.term} {begun.last.term} {begun.last.index}"))
     return said if target is None else (*said, (TARGET, target))
@@ -132,12 +136,15 @@ def _identity(fields: dict[str, str]) -> Identity:
     cluster_id, node, incarnation = (fields.get(key, "") for key in (CLUSTER, NODE, INCARNATION))
     if not (is_cluster(cluster_id) and is_node(node) and _NUMBER.fullmatch(incarnation)):
         raise Refused(Reason.MALFORMED, "the metadata names no replica")
-    address = fields.get(ADDRESS, "")
+    address, clients = (_address(fields.get(key, "")) for key in (ADDRESS, CLIENTS))
+    return Identity(cluster_id, NodeId(node), int(incarnation), address, _begun(fields), clients)
+
+
+def _address(text: str) -> str:
     try:
-        address = str(parse_address(address)) if address else ""
+        return str(parse_address(text)) if text else ""
     except ValueError as error:
         raise Refused(Reason.MALFORMED, "the metadata names no address") from error
-    return Identity(cluster_id, NodeId(node), int(incarnation), address, _begun(fields))
 
 
 def _begun(fields: dict[str, str]) -> Begun | None:

@@ -94,6 +94,11 @@ class Listener:
         """Where those listen whose streams are open here, as they say."""
         return {sender.node: parse_address(sender.address) for sender, _ in self._streams.values() if sender.address}
 
+    @property
+    def clients(self) -> dict[NodeId, str]:
+        """Where clients reach those whose streams are open here, as they say."""
+        return {sender.node: sender.clients for sender, _ in self._streams.values() if sender.clients}
+
     async def start(self) -> None:
         """Bind and serve. Raises ConfigError when the address cannot be had."""
         server = grpc.aio.server(options=listening(self._limits), maximum_concurrent_rpcs=PEER_CONNECTIONS)

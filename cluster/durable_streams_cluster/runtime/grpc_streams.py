@@ -53,6 +53,9 @@ class _Service(StreamsServicer):
     async def Follow(self, request: pb.FollowRequest, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
         await _answer(context, self._calls.follow(request, context.write))
 
+    async def Nodes(self, request: pb.NodesRequest, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
+        await _answer(context, self._calls.nodes(context.write))
+
     async def Write(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]  # noqa: N802
         if self._calls.draining:
             await _abort(context, refused(ShuttingDown("this node is shutting down; nothing was stored")))

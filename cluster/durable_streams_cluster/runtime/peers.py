@@ -260,6 +260,11 @@ class Peers:
         """Where those listen who speak to this node, as they say themselves."""
         return self._listener.places
 
+    @property
+    def clients(self) -> Mapping[NodeId, str]:
+        """Where clients reach those who speak to this node, as they say themselves."""
+        return self._listener.clients
+
     def is_connected(self, node: NodeId) -> bool:
         """Whether messages of Raft reach this peer."""
         return (node, Lane.RAFT) in self._dialers and self._dialers[node, Lane.RAFT].connected

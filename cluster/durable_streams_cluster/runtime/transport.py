@@ -35,6 +35,11 @@ class Links(Transport, Protocol):
         """Where those listen who speak to this node, as they say themselves."""
         ...
 
+    @property
+    def clients(self) -> Mapping[NodeId, str]:
+        """Where clients reach those who speak to this node, as they say themselves."""
+        ...
+
     async def start(self) -> None:
         """Listen; raises ConfigError when the address cannot be had."""
         ...

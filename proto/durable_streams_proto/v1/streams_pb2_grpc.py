@@ -74,6 +74,11 @@ class StreamsStub(object):
                 request_serializer=durable__streams__proto_dot_v1_dot_streams__pb2.WriteRequests.SerializeToString,
                 response_deserializer=durable__streams__proto_dot_v1_dot_streams__pb2.WriteReplies.FromString,
                 _registered_method=True)
+        self.Nodes = channel.unary_stream(
+                '/durable_streams.v1.Streams/Nodes',
+                request_serializer=durable__streams__proto_dot_v1_dot_streams__pb2.NodesRequest.SerializeToString,
+                response_deserializer=durable__streams__proto_dot_v1_dot_streams__pb2.NodesReply.FromString,
+                _registered_method=True)
 
 
 class StreamsServicer(object):
@@ -141,6 +146,15 @@ class StreamsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Nodes(self, request, context):
+        """Which nodes there are and who leads, and again whenever that changes. Any node answers anything; what is asked of the
+        leader takes one hop less. Whoever dials an address that it has from here should ask there first, by the same call,
+        whether it is that node of that cluster: what a node calls itself may be something else on another machine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -183,6 +197,11 @@ def add_StreamsServicer_to_server(servicer, server):
                     servicer.Write,
                     request_deserializer=durable__streams__proto_dot_v1_dot_streams__pb2.WriteRequests.FromString,
                     response_serializer=durable__streams__proto_dot_v1_dot_streams__pb2.WriteReplies.SerializeToString,
+            ),
+            'Nodes': grpc.unary_stream_rpc_method_handler(
+                    servicer.Nodes,
+                    request_deserializer=durable__streams__proto_dot_v1_dot_streams__pb2.NodesRequest.FromString,
+                    response_serializer=durable__streams__proto_dot_v1_dot_streams__pb2.NodesReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -401,6 +420,33 @@ class Streams(object):
             '/durable_streams.v1.Streams/Write',
             durable__streams__proto_dot_v1_dot_streams__pb2.WriteRequests.SerializeToString,
             durable__streams__proto_dot_v1_dot_streams__pb2.WriteReplies.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Nodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/durable_streams.v1.Streams/Nodes',
+            durable__streams__proto_dot_v1_dot_streams__pb2.NodesRequest.SerializeToString,
+            durable__streams__proto_dot_v1_dot_streams__pb2.NodesReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,11 @@ class StreamsStub:
     breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
     "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
     """
+    Nodes: _grpc.UnaryStreamMultiCallable[_streams_pb2.NodesRequest, _streams_pb2.NodesReply]
+    """Which nodes there are and who leads, and again whenever that changes. Any node answers anything; what is asked of the
+    leader takes one hop less. Whoever dials an address that it has from here should ask there first, by the same call,
+    whether it is that node of that cluster: what a node calls itself may be something else on another machine.
+    """
 
 @_typing.type_check_only
 class StreamsAsyncStub(StreamsStub):
@@ -94,6 +99,11 @@ class StreamsAsyncStub(StreamsStub):
     and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
     breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
     "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
+    """
+    Nodes: _aio.UnaryStreamMultiCallable[_streams_pb2.NodesRequest, _streams_pb2.NodesReply]  # type: ignore[assignment]
+    """Which nodes there are and who leads, and again whenever that changes. Any node answers anything; what is asked of the
+    leader takes one hop less. Whoever dials an address that it has from here should ask there first, by the same call,
+    whether it is that node of that cluster: what a node calls itself may be something else on another machine.
     """
 
 class StreamsServicer(metaclass=_abc_1.ABCMeta):
@@ -167,6 +177,17 @@ class StreamsServicer(metaclass=_abc_1.ABCMeta):
         and what came behind it goes on. Replies come in any order, each with the number of its request. When the call
         breaks, what was not answered may or may not have happened. Of the server's initial metadata, which it sends at once,
         "ds-max-append-bytes" is how large a body may be: a message that is larger than that and 64 KiB ends the call.
+        """
+
+    @_abc_1.abstractmethod
+    def Nodes(
+        self,
+        request: _streams_pb2.NodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_streams_pb2.NodesReply], _abc.AsyncIterator[_streams_pb2.NodesReply]]:
+        """Which nodes there are and who leads, and again whenever that changes. Any node answers anything; what is asked of the
+        leader takes one hop less. Whoever dials an address that it has from here should ask there first, by the same call,
+        whether it is that node of that cluster: what a node calls itself may be something else on another machine.
         """
 
 def add_StreamsServicer_to_server(servicer: StreamsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
