@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from durable_streams_client import _wire, errors
-from durable_streams_client._retry import Backoff
+from durable_streams_client._retry import Backoff, may_end_in_time
 from durable_streams_client._routing import Routes
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.grpc_failures import failure_of
@@ -184,7 +184,11 @@ class Writer:
         match outcome:
             case errors.UnavailableError():
                 self._leaves, self._trouble = True, str(outcome)
-                self._again(operation, self._backoff.wait_s())
+                now = asyncio.get_running_loop().time()
+                if operation.unknown or may_end_in_time(now - operation.sent_s, operation.timer.when() - now):
+                    self._again(operation, self._backoff.wait_s())
+                else:
+                    self._settle(operation, outcome)
             case errors.StorageFullError():
                 self._settle(operation, outcome)
             case errors.OverloadedError() if not self._waits_for_room:

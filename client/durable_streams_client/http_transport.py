@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from durable_streams_client import _http, errors
-from durable_streams_client._retry import Backoff
+from durable_streams_client._retry import Backoff, may_end_in_time
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.types import (
     AppendRequest,
@@ -145,6 +145,7 @@ class HttpTransport:
         """Ask until it is answered; ``repeats``: also when nobody knows what became of the request before."""
         backoff, unknown = Backoff(RANDOM.random), False
         while True:
+            begun_s = _now()
             try:
                 answer = await self._attempt(method, path, headers or [], body, params, end_s)
             except errors.StreamNotFoundError:
@@ -157,6 +158,8 @@ class HttpTransport:
                     error.maybe_applied and repeats
                 )
                 wait_s = backoff.wait_s(getattr(error, "retry_after_s", 0.0))
+                if method in CHANGES and not unknown:
+                    may = may and may_end_in_time(_now() - begun_s, end_s - _now() - wait_s)
                 if not may or _now() + wait_s >= end_s:
                     raised = _at_last(error, unknown=unknown, changes=method in CHANGES)
                     raised.resent = resent

@@ -1,5 +1,7 @@
 """Where a writer goes on, and what it tells at once."""
 
+import asyncio
+
 import pytest
 
 from durable_streams_client import errors as e
@@ -44,5 +46,23 @@ def test_what_is_refused_for_lack_of_room_may_be_told_at_once() -> None:
         with pytest.raises(e.OverloadedError) as refused:
             await wait
         assert refused.value.retry_after_s == 2.0
+
+    play(script)
+
+
+def test_what_certainly_did_not_happen_is_not_made_unknown_by_an_attempt_that_cannot_end() -> None:
+    async def script(nodes: Nodes) -> None:
+        waits = [nodes.send(body, timeout_s=30) for body in (b"1", b"2")]
+        await settle()
+        nodes.calls[0].refuse(b"1", pb.Error.UNAVAILABLE)  # At once: another node may know better.
+        await asyncio.sleep(15.1)
+        nodes.calls[0].refuse(b"2", pb.Error.UNAVAILABLE)  # There is no leader, and will there be one in time?
+        with pytest.raises(e.UnavailableError) as refused:
+            await waits[1]
+        assert not refused.value.maybe_applied
+        call = await nodes.next_call()
+        assert (call.node, call.bodies) == ("b", [b"1"])
+        call.store(b"1")
+        await waits[0]
 
     play(script)
