@@ -13,6 +13,7 @@ from durable_streams_client._formats import FORMATS, Importer, default_format, e
 from durable_streams_client.cli_input import blocks
 from durable_streams_client.cli_streams import add_type_options, type_of
 from durable_streams_client.client import Client
+from durable_streams_client.errors import StreamNotFoundError
 from durable_streams_client.types import START, is_json
 
 _FORMAT_HELP = """\
@@ -29,8 +30,8 @@ examples:
   durable-streams export numbers | gzip > numbers.gz
 """
 _IMPORT = """\
-Append what FILE holds, or what comes on standard input, to a stream, which is made if it is not there. Each record is
-stored exactly once, in order. Records are gathered into larger appends.
+Append what FILE holds, or what comes on standard input, to a stream, which is made if it is not there and its type is
+given. Each record is stored exactly once, in order. Records are gathered into larger appends.
 
 examples:
   durable-streams import chat/2 chat.jsonl --json
@@ -112,7 +113,11 @@ async def _import(client: Client, options: argparse.Namespace) -> int:
     stream = client.stream(options.path, content_type=type_of(options))
     if stream.content_type is not None:
         await stream.create()
-    json_stream = is_json(await stream.known_type())
+    try:
+        json_stream = is_json(await stream.known_type())
+    except StreamNotFoundError:
+        text = f"{options.path} is not there: to make it, say of which type it is, with --json or --content-type"
+        return common.failed(text, common.EXIT_MISSING)
     importer = Importer(options.format or default_format(json_stream=json_stream), json_stream=json_stream)
     total = options.file.stat().st_size if options.file is not None else None
     with Progress(sys.stderr.isatty()) as progress:

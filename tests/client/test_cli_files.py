@@ -94,6 +94,7 @@ def test_a_stream_goes_to_a_file_and_to_another_cluster(
         assert cli.main(["import", "new", str(tmp_path / "none"), "--json", *target]) == 1
         err = capfdbinary.readouterr().err.decode()
         assert f"{tmp_path}/none: No such file or directory" in err
+        assert "none is not there: to make it, say of which type it is, with --json or --content-type" in err
     file.write_bytes(b"1\nnonsense\n")
     assert cli.main(["import", path, str(file)]) == 2
     assert b"line 2 is not JSON" in capfdbinary.readouterr().err

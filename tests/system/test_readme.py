@@ -1,13 +1,13 @@
-"""README's tours: their commands, typed into a shell, print what README says (curl is needed)."""
+"""README's tours: their commands, typed into a shell, print what README says (curl and jq are needed)."""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.system.tour import ONE, README, THREE, commands, masked, play_one, play_three, section
+from tests.system.tour import README, TOURS, commands, masked, section
 
 
-@pytest.mark.parametrize(("heading", "tour"), [(ONE, play_one), (THREE, play_three)], ids=["one node", "three nodes"])
+@pytest.mark.parametrize(("heading", "tour"), TOURS.items(), ids=["one node", "a shell", "three nodes"])
 def test_the_tour_prints_what_readme_shows(heading: str, tour: Callable[[str], str]) -> None:
     readme = README.read_text()
     assert masked(tour(readme)) == masked(section(readme, heading))

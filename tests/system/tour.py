@@ -1,6 +1,6 @@
 """Runs the ``console`` blocks of README.md's tours, in order, each tour in one shell, and fills in what they print.
 
-``python -m tests.system.tour`` does that with README.md itself. The second tour is of three nodes: its ``text`` blocks
+``python -m tests.system.tour`` does that with README.md itself. The third tour is of three nodes: its ``text`` blocks
 are what ``cluster up`` says, the leader among them is killed, and Enter is pressed. Addresses, process ids and names
 are those of README, whichever they really are.
 """
@@ -8,16 +8,17 @@ are those of README, whichever they really are.
 import contextlib
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.cluster import LocalCluster, typed_to
-from tests.server import Process, running_server
+from tests.server import LOOPBACK, Process, clean_environment, running_server
 
 README = Path(__file__).parents[2] / "README.md"
-ONE, THREE = "## Five minutes\n", "## Three nodes, and one dies\n"
-DEFAULT = "http://127.0.0.1:4437"
+ONE, SHELL, THREE = "## Five minutes\n", "## From a shell\n", "## Three nodes, and one dies\n"
+DEFAULT, SECOND = "http://127.0.0.1:4437", "127.0.0.1:4538"
 _BLOCK = re.compile(r"(?P<begin>^```(?P<kind>console|text)\n)(?P<block>.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
 _MARK = "-- next command --"
 
@@ -118,8 +119,22 @@ def play_one(readme: str) -> str:
         return fill(part, shell, {DEFAULT: server.url}, lambda _: "")
 
 
+def play_shell(readme: str) -> str:
+    """The second tour: the command, and two nodes that know nothing of each other."""
+    part = section(readme, SHELL)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        one, other = (stack.enter_context(running_server()) for _ in range(2))
+        shell = stack.enter_context(shell_in(folder))
+        # The command of this environment, and no other that is installed.
+        shell.run(f"export PATH={Path(sys.executable).parent}:$PATH")
+        shell.run(f"export PYTHONPATH={clean_environment()['PYTHONPATH']}")
+        shell.run(f"export DURABLE_STREAMS_TARGET={LOOPBACK}:{one.ports['grpc']}")
+        return fill(part, shell, {SECOND: f"{LOOPBACK}:{other.ports['grpc']}"}, lambda _: "")
+
+
 def play_three(readme: str) -> str:
-    """The second tour."""
+    """The third tour."""
     part = section(readme, THREE)
     with tempfile.TemporaryDirectory() as folder:
         cluster = LocalCluster(Path(folder))
@@ -156,9 +171,12 @@ def _names(part: str, cluster: LocalCluster) -> tuple[dict[str, str], str]:
     return pairs, leader
 
 
+TOURS = {ONE: play_one, SHELL: play_shell, THREE: play_three}
+
+
 def play(readme: str) -> str:
     """``readme`` with each tour's output replaced by what is printed now."""
-    for heading, tour in ((ONE, play_one), (THREE, play_three)):
+    for heading, tour in TOURS.items():
         readme = readme.replace(section(readme, heading), tour(readme))
     return readme
 
