@@ -1,16 +1,20 @@
-"""Who a node takes its data directory for, and what it refuses to start on."""
+"""Who a node takes its data directory for, what it refuses to start on, and what it says of itself."""
 
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from durable_streams_cluster.config import Config
+from durable_streams_cluster.config import Addresses, Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, StorageError
 from durable_streams_cluster.ids import NodeId
 from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.node import _identity, _note_damage, _on_disk
+from durable_streams_cluster.node import Node, _identity, _note_damage, _on_disk, _volatile
 from durable_streams_cluster.raft import Member, Membership
 from durable_streams_cluster.replica.bootstrap import cluster_of
 from durable_streams_cluster.replica.replica import ONLY_GROUP
@@ -20,6 +24,7 @@ from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.storage.stream_store import StreamStore
+from tests.runtime.peering import run
 
 N1, N2, N3 = (NodeId(f"n{number}") for number in range(1, 4))
 THREE = "n1=host:1,n2=host:2,n3=host:3"
@@ -200,3 +205,37 @@ def test_an_image_from_before_there_were_others_is_marked_once_it_has_met_them(t
         assert asyncio.run(_on_disk(told(tmp_path, **settings)))._former is not None
     with pytest.raises(CorruptData, match=r"^it has forgotten what it promised$"):
         repair.check(tmp_path)
+
+
+# --- Whether it is ready, as it says over gRPC.
+
+
+def test_its_health_is_that_of_readyz_and_bad_from_the_moment_on_that_it_drains() -> None:
+    async def main() -> None:
+        listeners = dict.fromkeys(("http", "grpc", "peer", "ops"), "127.0.0.1:0")
+        config = Config.load({"in-memory": "true", **listeners}, {}, None)
+        node = Node(config, _volatile(config), None, MemoryKv())
+        node._clients._pause = lambda _: asyncio.Event().wait()  # No look helps it.
+        ready: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+        await node.start(ready.set_result)
+        async with grpc.aio.insecure_channel(str((await ready).grpc)) as channel:
+            stub: Any = HealthStub(channel)
+            assert (await stub.Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
+            node._ready["disk"] = lambda: (False, "almost full")
+            assert (await stub.Check(HealthCheckRequest())).status == HealthCheckResponse.NOT_SERVING
+            del node._ready["disk"]
+            watch = stub.Watch(HealthCheckRequest())
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            assert node._serving is not None
+            drain, told = node._serving.drain, []
+
+            async def draining() -> None:
+                told.append((await watch.read()).status)
+                await drain()
+
+            node._serving.drain = draining  # type: ignore[method-assign]
+            assert await node.stop()
+            assert told == [HealthCheckResponse.NOT_SERVING]
+            assert await watch.read() is grpc.aio.EOF
+
+    run(main())

@@ -77,6 +77,8 @@ DOORS = {
     "uvicorn": rf"{CLUSTER}\.gateway\.(serve|connection|exchange|shared)",
     "httpx": rf"{CLIENT}\.http_transport",
     "grpc": rf"{CLUSTER}\.runtime\.grpc_\w+|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
+    "grpc_health": rf"{CLUSTER}\.runtime\.grpc_standard",
+    "grpc_reflection": rf"{CLUSTER}\.runtime\.grpc_standard",
 }
 CLI = re.compile(r".*\.cli(\..*|_\w+)?")
 PROCESS_WORLD = {"sys.argv", "os.environ", "os.getenv", "os.environb"}

@@ -240,7 +240,13 @@ class Node:
         self._ready = {"cluster": self._belongs, "draining": self._not_draining}
         self._operating = Operating(self._belonging)
         self._calls = Calls(config.limits, self.metrics)
-        self._clients = ClientListener(config.listen.grpc, self._operating, self._calls, GrpcLimits.of(config.limits))
+        self._clients = ClientListener(
+            config.listen.grpc,
+            self._operating,
+            self._calls,
+            GrpcLimits.of(config.limits),
+            lambda: not failing(self._ready),
+        )
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
         health = HealthApp(self._ready, self.metrics)
         self._ops = HttpServer(health, config.listen.ops.host, config.listen.ops.port, few, name="ops")
@@ -336,6 +342,7 @@ class Node:
 
         """
         self._draining = True
+        self._clients.health.look()
         if self._serving is not None:
             await self._serving.drain()
         await self._ops.stop()

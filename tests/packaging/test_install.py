@@ -182,7 +182,7 @@ def check_base(place: Path) -> None:
     run(place / "bin" / "python", "-W", "error", "-c", "import durable_streams_proto.v1.peer_pb2_grpc")
     probe = "import importlib.metadata as m; print(sorted(d.name.lower() for d in m.distributions()))"
     names = run(place / "bin" / "python", "-c", probe)
-    assert not re.search("rocksdict|msgspec|uvicorn|httptools|uvloop|prometheus|'rich'", names), names
+    assert not re.search("rocksdict|msgspec|uvicorn|httptools|uvloop|prometheus|'rich'|grpcio-", names), names
 
 
 def version_of(place: Path) -> str:
