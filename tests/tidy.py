@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "gateway.remote": (*BASE, "clock", "config", "api", "streams", "gateway", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
+    "opening": ("*",),
     "serving": ("*",),
     "cli": ("*",),
     "cli_up": ("*",),
