@@ -158,3 +158,49 @@ def test_one_that_the_others_may_have_begun_with_begins_nothing_alone(directory:
         with pytest.raises(ConfigError, match="is about to begin a cluster with n1, n2, n3"):
             directory.open(**settings)
     assert directory.open(**{"initial-cluster": THREE}) == directory.open(join="host:2") == stored
+
+
+# --- A node that nobody else can reach.
+
+
+def alone(path: Path) -> opening.Opened:
+    return opening.open_alone(Config.of({"data-dir": str(path), "memory-budget": 64 * MIB, "max-append-bytes": MIB}))
+
+
+def test_one_that_is_alone_begins_its_own_cluster_once(tmp_path: Path) -> None:
+    stored = []
+    for _ in range(2):
+        opened = alone(tmp_path / "data")
+        opened.kv.close()
+        stored.append(opened.stored)
+    assert stored[0] == stored[1] == IdentityFile(tmp_path / "data").read()
+    assert (stored[0].begun, stored[0].first_membership.nodes) == (True, (N1,))
+
+
+def test_one_that_is_alone_goes_on_where_a_node_with_an_address_was(tmp_path: Path) -> None:
+    opened = alone(tmp_path / "data")
+    record = (Member(N1, opened.stored.incarnation, "host:4439"),)
+    served = StoredIdentity(N1, opened.stored.incarnation, cluster_of(record), record, begun=True)
+    opened.file.write(served)
+    opened.kv.close()
+    opened = alone(tmp_path / "data")
+    opened.kv.close()
+    assert opened.stored == served
+
+
+@pytest.mark.parametrize("grew", [False, True])
+def test_one_of_several_is_not_opened_as_if_it_was_alone(tmp_path: Path, grew: bool) -> None:
+    opened = alone(tmp_path / "data")
+    several = members(opened.stored.incarnation, 2, 3)
+    if grew:
+        batch = WriteBatch()
+        StreamStore(opened.kv, ONLY_GROUP).know_members(batch, Membership(several))
+        opened.kv.write(batch)
+        opened.kv.sync()
+    else:
+        begun = StoredIdentity(N1, opened.stored.incarnation, cluster_of(several), several, begun=True)
+        opened.file.write(begun)
+    opened.kv.close()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"of several \(n1, n2, n3\), and an embedded node is alone"):
+            alone(tmp_path / "data")

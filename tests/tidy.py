@@ -18,7 +18,7 @@ SOURCE_ROOTS = {"cluster": CLUSTER, "client": CLIENT, "proto": PROTO}
 # Who may import whom: an area of the cluster, and the areas it may use besides itself. The longest name that fits wins.
 BASE = ("ids", "limits", "errors")
 LAYERS: dict[str, tuple[str, ...]] = {
-    "": (),
+    "": ("embedded",),
     "ids": (),
     "clock": (),
     "limits": ("ids",),
@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "node": ("*",),
     "opening": ("*",),
     "serving": ("*",),
+    "embedded": ("*",),
     "cli": ("*",),
     "cli_up": ("*",),
     "cli_recover": ("*",),

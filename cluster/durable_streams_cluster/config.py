@@ -88,7 +88,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All a node is told. Made by :meth:`load` only, which checks every rule; a constructor is handed its section."""
+    """All a node is told. Made by :meth:`load` or :meth:`of`, which check every rule; constructors get sections."""
 
     node: NodeId
     data_dir: str
@@ -128,6 +128,17 @@ class Config:
                 values[key] = Given(key, setting.default, "default")
         return _build(values, _unknown_environment(environ))
 
+    @staticmethod
+    def of(arguments: Mapping[str, object]) -> "Config":
+        """Resolve and check what a program gives, by setting, as values of the file. Raises ConfigError."""
+        values: dict[str, Given] = {}
+        for setting in SETTINGS:
+            values[setting.key] = Given(setting.key, setting.default, "default")
+            if setting.key in arguments:
+                source = f"argument {setting.key.replace('-', '_')}"
+                values[setting.key] = Given(setting.key, _text(setting, arguments[setting.key], source), source)
+        return _build(values, ())
+
     def to_toml(self) -> str:
         """Return the effective settings as a file that :meth:`load` accepts, each with where it came from."""
         rows: list[tuple[str, str]] = []
@@ -166,11 +177,12 @@ def _read_file(text: str, name: str) -> dict[str, str]:
     for key, value in flat.items():
         if key not in BY_KEY:
             unknown_key(key, f"file {name}")
-        values[key] = _toml_text(BY_KEY[key], value, name)
+        values[key] = _text(BY_KEY[key], value, f"file {name}")
     return values
 
 
-def _toml_text(setting: Setting, value: object, name: str) -> str:
+def _text(setting: Setting, value: object, source: str) -> str:
+    """A value as the text that one parser reads, wherever it comes from. Raises ConfigError: it has another type."""
     match setting.kind, value:
         case "switch", bool():
             return "true" if value else "false"
@@ -183,7 +195,7 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
             try:
                 return write_policies(value)
             except ValueError as error:
-                raise ConfigError(f"{setting.key} (file {name}): {error}") from None
+                raise ConfigError(f"{setting.key} ({source}): {error}") from None
         case "list", list() if all(isinstance(item, str) for item in value):
             return ",".join(value)
         case (("text" | "list" | "duration" | "size" | "rules"), str()):
@@ -196,7 +208,7 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
         "size": 'a string like "16MiB"',
         "rules": f'tables like [{setting.key}."logs/"]',
     }
-    raise ConfigError(f"file {name}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {_shown(value)}")
+    raise ConfigError(f"{source}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {_shown(value)}")
 
 
 def _is_plain(value: object) -> bool:

@@ -56,6 +56,37 @@ def open_directory(config: Config) -> Opened:
         raise
 
 
+def open_alone(config: Config) -> Opened:
+    """The same for a node that nobody else can reach: of a cluster of its own, which a new directory begins here.
+
+    Raises:
+        ConfigError: there are others in its cluster, too.
+        DataDirLocked, StorageError, CorruptData: as of :func:`open_directory`.
+
+    """
+    opened = open_directory(config)
+    try:
+        stored = opened.stored
+        if not stored.begun:
+            stored = _begun_alone(stored.node, stored.incarnation)
+            opened.file.write(stored)
+        _check_alone(config, opened.kv, stored)
+    except BaseException:
+        opened.kv.close()
+        raise
+    return opened._replace(stored=stored)
+
+
+def _check_alone(config: Config, kv: Kv, stored: StoredIdentity) -> None:
+    membership = StreamStore(kv, ONLY_GROUP).membership() or stored.first_membership
+    if membership.nodes != (stored.node,):
+        names = ", ".join(membership.nodes) or "it has not learned which"
+        raise ConfigError(
+            f"{config.data_dir} is of a node of a cluster of several ({names}), and an embedded node is alone. "
+            "Next step: run it with durable-streams serve; or name an empty directory"
+        )
+
+
 def note_damage(config: Config, damage: CorruptData, *, others: bool = False) -> StoredIdentity | None:
     """Mark the store of a member of several: it is used no more, also if nothing can be done about that yet.
 

@@ -85,7 +85,7 @@ class GatewayApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -387,7 +387,8 @@ def _elsewhere(raw: bytes, method: str, scope: Scope, mount: bytes) -> Response:
     return status.problem(404, "not_found", "nothing is here: streams are at /v1/stream/<path>")
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Agree to whatever a server says of its start and end (ASGI's lifespan)."""
     while True:
         message = await receive()
         await send({"type": message["type"] + ".complete"})
