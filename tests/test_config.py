@@ -404,3 +404,29 @@ def test_the_effective_configuration_says_where_from() -> None:
     assert 'ops = "127.0.0.1:4440"  # default' in rows
     assert 'advertise = "127.0.0.1"  # default: the host of --peer' in rows
     assert "# join is not set" in rows
+
+
+# --- What a program gives.
+
+
+def test_arguments_are_values_of_the_file_by_setting() -> None:
+    assert replace(Config.of({}), warnings=()) == load()
+    arguments = {"in-memory": True, "max-append-bytes": 2 * MIB, "sse-lifetime": "5s", "node": "e"}
+    config = Config.of(arguments)
+    file = 'in-memory = true\nmax-append-bytes = "2MiB"\nsse-lifetime = "5s"\nnode = "e"'
+    assert replace(config, given=()) == replace(load(file=file), given=())
+    assert source(config, "max-append-bytes") == "argument max_append_bytes"
+    assert source(config, "data-dir") == "default"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"in-memory": 1}, "argument in_memory: in-memory must be true or false, not 1"),
+        ({"max-append-bytes": "lots"}, "max-append-bytes (argument max_append_bytes): 'lots' is not a size"),
+        ({"node": None}, "argument node: node must be a string, not None"),
+    ],
+)
+def test_a_wrong_argument(arguments: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        Config.of(arguments)

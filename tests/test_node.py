@@ -1,165 +1,24 @@
-"""Who a node takes its data directory for, and what it refuses to start on."""
+"""What a node makes of a directory that cannot be trusted, and what it says of itself."""
 
 import asyncio
-import shutil
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from durable_streams_cluster.config import Config
-from durable_streams_cluster.errors import ConfigError, CorruptData, StorageError
+from durable_streams_cluster import opening
+from durable_streams_cluster.config import Addresses, Config
+from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.ids import NodeId
-from durable_streams_cluster.limits import MIB
-from durable_streams_cluster.node import _identity, _note_damage, _on_disk
-from durable_streams_cluster.raft import Member, Membership
-from durable_streams_cluster.replica.bootstrap import cluster_of
-from durable_streams_cluster.replica.replica import ONLY_GROUP
-from durable_streams_cluster.storage import keys, repair
+from durable_streams_cluster.node import Node, _on_disk
+from durable_streams_cluster.storage import repair
 from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
-from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.memory import MemoryKv
-from durable_streams_cluster.storage.rocks import RocksKv
-from durable_streams_cluster.storage.stream_store import StreamStore
-
-N1, N2, N3 = (NodeId(f"n{number}") for number in range(1, 4))
-THREE = "n1=host:1,n2=host:2,n3=host:3"
-OLD = Path(__file__).parent / "compat" / "v1" / "data"
-
-
-def members(*incarnations: int) -> tuple[Member, ...]:
-    return tuple(Member(NodeId(f"n{at}"), number, f"host:{at}") for at, number in enumerate(incarnations, 1))
-
-
-class Directory:
-    """A data directory: its file on disk, its store in memory."""
-
-    def __init__(self, path: Path, kv: Kv | None = None) -> None:
-        self.path = path
-        self.kv = kv or MemoryKv()
-        self.file = IdentityFile(path)
-
-    def open(self, **settings: str) -> StoredIdentity:
-        config = Config.load({"data-dir": str(self.path), **settings}, {}, None)
-        return _identity(config, self.kv, self.file)
-
-    def begin(self, record: tuple[Member, ...] = (), *, begun: bool = True) -> StoredIdentity:
-        """As ``Birth`` does after the first start."""
-        first = self.open(**({"initial-cluster": THREE} if len(record) != 1 else {}))
-        record = tuple(each if each.node != N1 else Member(N1, first.incarnation, each.address) for each in record)
-        stored = StoredIdentity(N1, first.incarnation, cluster_of(record), record, begun)
-        self.file.write(stored)
-        return stored
-
-    def change(self, membership: Membership) -> None:
-        batch = WriteBatch()
-        StreamStore(self.kv, ONLY_GROUP).know_members(batch, membership)
-        self.kv.write(batch)
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Directory:
-    return Directory(tmp_path)
-
-
-def test_a_new_directory_has_its_number_in_both_places(directory: Directory) -> None:
-    stored = directory.open()
-    assert stored == StoredIdentity(N1, stored.incarnation)
-    assert directory.kv.get(Family.LOG, keys.REPLICA) == stored.incarnation.to_bytes(8, "big")
-    assert directory.open() == stored
-
-
-def test_a_start_that_was_killed_between_the_two_places_is_gone_on_with(directory: Directory) -> None:
-    directory.file.write(StoredIdentity(N1, 7))
-    assert directory.open(**{"initial-cluster": THREE}) == StoredIdentity(N1, 7)
-    assert directory.kv.get(Family.LOG, keys.REPLICA) == (7).to_bytes(8, "big")
-
-
-def test_a_lost_file_is_not_made_up(directory: Directory, tmp_path: Path) -> None:
-    stored = directory.begin(members(1))
-    (tmp_path / "identity").unlink()
-    for _ in range(2):
-        with pytest.raises(CorruptData, match=r"or the file was lost.*Next step: restore the file"):
-            directory.open()
-    directory.file.write(stored)
-    assert directory.open() == stored
-
-
-def test_the_file_of_another_directory_is_refused(directory: Directory) -> None:
-    stored = directory.begin(members(1, 2, 3))
-    directory.file.write(StoredIdentity(N1, stored.incarnation ^ 1, stored.cluster, stored.record, begun=True))
-    with pytest.raises(CorruptData, match="holds the store of another data directory"):
-        directory.open(**{"initial-cluster": THREE})
-
-
-@pytest.mark.parametrize("settings", [{}, {"initial-cluster": THREE}, {"join": "host:1"}])
-def test_a_store_that_was_wiped_beside_its_file_promises_nothing(
-    directory: Directory, settings: dict[str, str]
-) -> None:
-    """It would vote again, and acknowledge again, under a number that the others believe."""
-    directory.begin(members(1, 2, 3))
-    directory.kv = MemoryKv()
-    with pytest.raises(CorruptData, match="its store is empty: it was lost"):
-        directory.open(**settings)
-    assert directory.kv.get(Family.LOG, keys.REPLICA) is None
-
-
-def test_one_that_has_promised_nothing_may_lose_its_store(directory: Directory) -> None:
-    stored = directory.begin(members(1, 2, 3), begun=False)
-    directory.kv = MemoryKv()
-    assert directory.open(**{"initial-cluster": THREE}) == stored
-
-
-def test_a_directory_from_before_there_were_such_files_is_of_a_node_that_is_alone(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(OLD, data)
-    kv = RocksKv.open(data, memory_budget=64 * MIB)
-    try:
-        directory = Directory(data, kv)
-        with pytest.raises(ConfigError, match="was used by a node that is alone, and --initial-cluster names 3"):
-            directory.open(**{"initial-cluster": THREE})
-        stored = directory.open()
-        assert stored.begun
-        assert stored.record == (Member(N1, stored.incarnation),)
-        assert stored.cluster == cluster_of(stored.record)
-        assert directory.open() == stored
-        assert directory.open(join="host:2") == stored, "what is begun is not begun again"
-    finally:
-        kv.close()
-
-
-def test_a_node_that_is_alone_does_not_begin_with_others(directory: Directory) -> None:
-    stored = directory.begin(members(1))
-    with pytest.raises(ConfigError, match=r"--initial-cluster names 3\. Next step: start it without"):
-        directory.open(**{"initial-cluster": THREE})
-    assert directory.open() == directory.open(**{"initial-cluster": "n1=host:1"}) == stored
-
-
-def test_one_that_grew_to_three_may_be_told_of_all_three(directory: Directory) -> None:
-    stored = directory.begin(members(1))
-    directory.change(Membership(members(stored.incarnation, 2, 3)))
-    assert directory.open(**{"initial-cluster": THREE}) == stored
-
-
-def test_one_of_three_that_is_left_alone_starts_as_it_always_did(directory: Directory) -> None:
-    stored = directory.begin(members(1, 2, 3))
-    directory.change(Membership(members(stored.incarnation)))
-    assert directory.open(**{"initial-cluster": THREE}) == stored
-
-
-def test_one_that_joined_starts_with_whatever_it_was_told(directory: Directory) -> None:
-    stored = directory.begin()
-    for settings in ({}, {"initial-cluster": THREE}, {"join": "host:2"}):
-        assert directory.open(**settings) == stored
-
-
-def test_one_that_the_others_may_have_begun_with_begins_nothing_alone(directory: Directory) -> None:
-    """n2 and n3 begin as soon as they hear what is on record here: there would be two clusters."""
-    stored = directory.begin(members(1, 2, 3), begun=False)
-    for settings in ({}, {"initial-cluster": "n1=host:1"}):
-        with pytest.raises(ConfigError, match="is about to begin a cluster with n1, n2, n3"):
-            directory.open(**settings)
-    assert directory.open(**{"initial-cluster": THREE}) == directory.open(join="host:2") == stored
-
+from tests.runtime.peering import run
+from tests.test_opening import N1, N2, THREE, members
 
 # --- What becomes of one that cannot be trusted.
 
@@ -179,7 +38,7 @@ def test_it_is_marked_also_if_it_cannot_be_repaired_yet(tmp_path: Path) -> None:
     damage = broken(tmp_path, ((N2, "host:2"),))
     for number in (1, 2):
         (tmp_path / f"damaged-{number}").mkdir()
-    assert _note_damage(told(tmp_path), damage) is not None
+    assert opening.note_damage(told(tmp_path), damage) is not None
     for _ in range(2):
         with pytest.raises(StorageError, match=r"holds damaged-1 and damaged-2 .*Next step: .*remove these folders"):
             asyncio.run(_on_disk(told(tmp_path)))
@@ -190,9 +49,9 @@ def test_it_is_marked_also_if_it_cannot_be_repaired_yet(tmp_path: Path) -> None:
 
 def test_an_image_from_before_there_were_others_is_marked_once_it_has_met_them(tmp_path: Path) -> None:
     damage = broken(tmp_path, ())
-    assert _note_damage(told(tmp_path), damage) is None
+    assert opening.note_damage(told(tmp_path), damage) is None
     repair.check(tmp_path)
-    assert _note_damage(told(tmp_path), damage, others=True) is not None
+    assert opening.note_damage(told(tmp_path), damage, others=True) is not None
     for settings in ({}, {"initial-cluster": "n1=host:1"}):
         with pytest.raises(CorruptData, match=r"Next step: start this node with --join .*forgotten what it promised"):
             asyncio.run(_on_disk(told(tmp_path, **settings)))
@@ -200,3 +59,37 @@ def test_an_image_from_before_there_were_others_is_marked_once_it_has_met_them(t
         assert asyncio.run(_on_disk(told(tmp_path, **settings)))._former is not None
     with pytest.raises(CorruptData, match=r"^it has forgotten what it promised$"):
         repair.check(tmp_path)
+
+
+# --- Whether it is ready, as it says over gRPC.
+
+
+def test_its_health_is_that_of_readyz_and_bad_from_the_moment_on_that_it_drains() -> None:
+    async def main() -> None:
+        listeners = dict.fromkeys(("http", "grpc", "peer", "ops"), "127.0.0.1:0")
+        config = Config.load({"in-memory": "true", **listeners}, {}, None)
+        node = Node(config, opening.volatile(config), None, MemoryKv())
+        node._clients._pause = lambda _: asyncio.Event().wait()  # No look helps it.
+        ready: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+        await node.start(ready.set_result)
+        async with grpc.aio.insecure_channel(str((await ready).grpc)) as channel:
+            stub: Any = HealthStub(channel)
+            assert (await stub.Check(HealthCheckRequest())).status == HealthCheckResponse.SERVING
+            node._ready["disk"] = lambda: (False, "almost full")
+            assert (await stub.Check(HealthCheckRequest())).status == HealthCheckResponse.NOT_SERVING
+            del node._ready["disk"]
+            watch = stub.Watch(HealthCheckRequest())
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            assert node._serving is not None
+            drain, told = node._serving.drain, []
+
+            async def draining() -> None:
+                told.append((await watch.read()).status)
+                await drain()
+
+            node._serving.drain = draining  # type: ignore[method-assign]
+            assert await node.stop()
+            assert told == [HealthCheckResponse.NOT_SERVING]
+            assert await watch.read() is grpc.aio.EOF
+
+    run(main())

@@ -10,6 +10,7 @@ import httpx
 
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Config
+from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.ids import Index, NodeId, Term
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.observe.metrics import Metrics
@@ -46,35 +47,38 @@ class Played:
         return True
 
 
-def one_of_three(**limits: float) -> Serving:
+def one_of_three(**limits: float) -> tuple[Serving, HttpServer]:
     """The others are not there."""
-    config = Config.load({"http": "127.0.0.1:0"}, {}, None)
+    config = Config.load({}, {}, None)
     config = replace(config, limits=replace(config.limits, **limits))
     metrics = Metrics()
     calls = Calls(config.limits, metrics)
-    return Serving(config, MemoryKv(), STORED, SystemClock(), metrics, calls, lambda _: None)
+    serving = Serving(config, MemoryKv(), STORED, SystemClock(), metrics, calls, lambda _: None)
+    http = HttpServer(serving.app, "127.0.0.1", 0, config.limits)
+    serving.attach(http)
+    return serving, http
 
 
-async def listening(serving: Serving) -> tuple[asyncio.Task[None], str]:
+async def listening(serving: Serving, http: HttpServer) -> tuple[asyncio.Task[None], str]:
     """Begin to start it: its start, and a stream's address once requests are taken there."""
-    listen, listens = serving.http.start, asyncio.Event()
+    listen, listens = http.start, asyncio.Event()
 
     async def noting() -> None:
         await listen()
         listens.set()
 
-    serving.http.start = noting  # type: ignore[method-assign]
+    http.start = noting  # type: ignore[method-assign]
     starting = asyncio.create_task(serving.start())
     await listens.wait()
-    return starting, f"http://127.0.0.1:{serving.http.port}/v1/stream/s"
+    return starting, f"http://127.0.0.1:{http.port}/v1/stream/s"
 
 
 def test_who_asks_before_there_was_ever_a_leader_is_answered() -> None:
     """A member that started while the others were down held every request for ever: nothing looked at the time."""
 
     async def main() -> None:
-        serving = one_of_three(proposal_timeout_s=0.1)
-        starting, stream = await listening(serving)
+        serving, http = one_of_three(proposal_timeout_s=0.1)
+        starting, stream = await listening(serving, http)
         async with httpx.AsyncClient(timeout=20) as client:
             for answer in await asyncio.gather(
                 client.get(stream),
@@ -95,10 +99,10 @@ def test_one_that_was_removed_ends_before_what_it_gave_to_a_leader_is_known() ->
     """Its clients hear that, and are not cut off: it is never said not to be stored."""
 
     async def main() -> None:
-        serving, others = one_of_three(proposal_timeout_s=600), Played()
+        (serving, http), others = one_of_three(proposal_timeout_s=600), Played()
         driver = serving.driver
         driver.transport = others
-        starting, stream = await listening(serving)
+        starting, stream = await listening(serving, http)
         ((_, _, payload),) = wire.pack([Addressed(N1, ONLY_GROUP, Heartbeat(Term(1), Index(0), 0))])
         driver.deliver(N2, 2, payload)
         async with httpx.AsyncClient(timeout=60) as client:
@@ -128,7 +132,7 @@ async def simulated(kv: StallingKv) -> AsyncIterator[Serving]:
         driver_module.Disk = kept  # type: ignore[misc]
     serving.driver.transport = away = Followers()
     away.gone = {NEXT, OTHER}
-    serving.http = AsyncMock()  # It looks its address up in a thread, and time jumps meanwhile.
+    serving.attach(AsyncMock())  # A listener looks its address up in a thread, and time jumps meanwhile.
     start = asyncio.ensure_future(serving.start())
     try:
         await asyncio.sleep(0.1)

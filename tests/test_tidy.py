@@ -120,6 +120,7 @@ LAWFUL = [
     (f"cluster/{CLUSTER}/storage/rocks_open.py", "import rocksdict"),
     (f"cluster/{CLUSTER}/runtime/grpc_listener.py", f"import grpc\nfrom {PROTO}.v1 import x_pb2"),
     (f"client/{CLIENT}/client.py", "import grpc.aio"),
+    (f"client/{CLIENT}/testing.py", "import os\nos.environ"),
     (f"proto/{PROTO}/v1/x_pb2_grpc.py", f"import grpc\nfrom {PROTO}.v1 import x_pb2\n" + "x = 1\n" * 9999),
     (SERVE, 'def f():\n    """' + "Long.\n" * 99 + '"""\n' + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
     ("tests/client/test_x.py", "print(1)"),

@@ -18,7 +18,7 @@ SOURCE_ROOTS = {"cluster": CLUSTER, "client": CLIENT, "proto": PROTO}
 # Who may import whom: an area of the cluster, and the areas it may use besides itself. The longest name that fits wins.
 BASE = ("ids", "limits", "errors")
 LAYERS: dict[str, tuple[str, ...]] = {
-    "": (),
+    "": ("embedded",),
     "ids": (),
     "clock": (),
     "limits": ("ids",),
@@ -46,9 +46,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "gateway.remote": (*BASE, "asked", "answer", "api", "watching", "streams", CLIENT),
     "local": (*BASE, "settings"),
     "node": ("*",),
+    "opening": ("*",),
     "serving": ("*",),
     "process": ("*",),
     "stand_alone": ("*",),
+    "embedded": ("*",),
     "cli": ("*",),
     "cli_gateway": ("*",),
     "cli_up": ("*",),
@@ -84,8 +86,12 @@ DOORS = {
     "uvicorn": rf"{CLUSTER}\.gateway\.(serve|connection|exchange|shared)",
     "httpx": rf"{CLIENT}\.http_transport",
     "grpc": rf"{CLUSTER}\.runtime\.grpc_\w+|{CLIENT}\..+|{PROTO}\..+_pb2_grpc",
+    "grpc_health": rf"{CLUSTER}\.runtime\.grpc_standard",
+    "grpc_reflection": rf"{CLUSTER}\.runtime\.grpc_standard",
 }
 CLI = re.compile(r".*\.(cli(\..*|_\w+)?|process)")
+STARTER = re.compile(rf"{CLIENT}\.testing")
+"""Starts processes, which get the environment that this one has."""
 PROCESS_WORLD = {"sys.argv", "os.environ", "os.getenv", "os.environb"}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 450, 70
@@ -229,7 +235,7 @@ def one_door_to_each_outside_thing(source: Source) -> Iterator[Finding]:
 
 def only_cli_reads_the_process(source: Source) -> Iterator[Finding]:
     """argv and environment are read in cli.py, checked once by config, and handed on as values."""
-    if not source.module or CLI.fullmatch(source.module):
+    if not source.module or CLI.fullmatch(source.module) or STARTER.fullmatch(source.module):
         return
     for line, name in source.imports:
         if name in PROCESS_WORLD:

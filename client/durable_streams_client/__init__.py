@@ -1,7 +1,7 @@
 """The client of durable streams, and the ``durable-streams`` command.
 
 The base install holds this package and needs grpcio and protobuf only; the nodes are in the ``[cluster]`` extra. What
-is named here is public, and so is ``errors``; nothing else is.
+is named here is public, and so are ``errors``, ``sync`` and, for users' tests, ``testing``; nothing else is.
 """
 
 from durable_streams_client._batching import ProducerLimits

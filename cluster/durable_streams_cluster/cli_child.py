@@ -1,6 +1,7 @@
-"""A node of ``cluster up``: ``serve``, ended when its standard input ends, as it does with the process that started it.
+"""A node that somebody's program runs: ``serve``, ended when its standard input ends, as it does with that program.
 
-That holds on every Unix, however that process ended; nothing else tells of a ``kill -9`` there.
+That holds on every Unix, however the program ended; nothing else tells of a ``kill -9`` there. ``cluster up`` starts
+its nodes so, and ``durable_streams_client.testing`` those of users' tests.
 """
 
 import os
@@ -8,7 +9,7 @@ import signal
 import sys
 import threading
 
-from durable_streams_cluster import cli, process
+from durable_streams_client import cli
 
 GRACE_S = 20.0
 """How long the drain may take, for which then nobody waits."""
@@ -17,7 +18,7 @@ GRACE_S = 20.0
 def main() -> int:
     """Run the command line given; return its exit code."""
     threading.Thread(target=_watch, name="parent", daemon=True).start()
-    return cli.run(sys.argv[1:])
+    return cli.main(sys.argv[1:])
 
 
 def _watch() -> None:
@@ -25,7 +26,7 @@ def _watch() -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(GRACE_S)
-    os._exit(process.EXIT_FAULT)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from durable_streams_cluster.given import (
     Given,
     Values,
+    by_program,
     items,
     one_of,
     parse_switch,
@@ -74,7 +75,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All a node is told. Made by :meth:`load` only, which checks every rule; a constructor is handed its section."""
+    """All a node is told. Made by :meth:`load` or :meth:`of`, which check every rule; constructors get sections."""
 
     node: NodeId
     data_dir: str
@@ -99,6 +100,12 @@ class Config:
         """Resolve and check every setting; ``argv_values`` is keyed by setting (``data-dir``). Raises ConfigError."""
         values = resolve(SETTINGS, argv_values, environ, file_text, file_name)
         return _build(values, unknown_environment(environ))
+
+    @staticmethod
+    def of(arguments: Mapping[str, object]) -> "Config":
+        """Resolve and check what a program gives, by setting, as values of the file. Raises ConfigError."""
+        values = by_program(SETTINGS, arguments)
+        return _build(values, ())
 
     def to_toml(self) -> str:
         """Return the effective settings as a file that :meth:`load` accepts, each with where it came from."""

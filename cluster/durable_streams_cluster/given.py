@@ -78,6 +78,17 @@ def resolve(
     return values
 
 
+def by_program(settings: Sequence[Setting], arguments: Mapping[str, object]) -> dict[str, Given]:
+    """The same of what a program gives, by setting, as values of the file. Raises ConfigError: one has another type."""
+    values: dict[str, Given] = {}
+    for setting in settings:
+        values[setting.key] = Given(setting.key, setting.default, "default")
+        if setting.key in arguments:
+            source = f"argument {setting.key.replace('-', '_')}"
+            values[setting.key] = Given(setting.key, _text(setting, arguments[setting.key], source), source)
+    return values
+
+
 def to_toml(values: Iterable[Given], by_key: Mapping[str, Setting]) -> str:
     """Write the effective settings as a file that ``resolve`` accepts, each with where it came from."""
     rows: list[tuple[str, str]] = []
@@ -113,11 +124,12 @@ def _read_file(text: str, name: str, by_key: Mapping[str, Setting]) -> dict[str,
     for key, value in flat.items():
         if key not in by_key:
             unknown_key(key, f"file {name}", by_key)
-        values[key] = _toml_text(by_key[key], value, name)
+        values[key] = _text(by_key[key], value, f"file {name}")
     return values
 
 
-def _toml_text(setting: Setting, value: object, name: str) -> str:
+def _text(setting: Setting, value: object, source: str) -> str:
+    """A value as the text that one parser reads, wherever it comes from. Raises ConfigError: it has another type."""
     match setting.kind, value:
         case "switch", bool():
             return "true" if value else "false"
@@ -130,7 +142,7 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
             try:
                 return write_policies(value)
             except ValueError as error:
-                raise ConfigError(f"{setting.key} (file {name}): {error}") from None
+                raise ConfigError(f"{setting.key} ({source}): {error}") from None
         case "list", list() if all(isinstance(item, str) for item in value):
             return ",".join(value)
         case (("text" | "list" | "duration" | "size" | "rules"), str()):
@@ -143,7 +155,7 @@ def _toml_text(setting: Setting, value: object, name: str) -> str:
         "size": 'a string like "16MiB"',
         "rules": f'tables like [{setting.key}."logs/"]',
     }
-    raise ConfigError(f"file {name}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {_shown(value)}")
+    raise ConfigError(f"{source}: {setting.key} must be {wanted.get(setting.kind, 'a string')}, not {_shown(value)}")
 
 
 def _is_plain(value: object) -> bool:

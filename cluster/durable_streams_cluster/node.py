@@ -6,18 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
-from typing import NamedTuple
 
+from durable_streams_cluster import opening
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Addresses, Config
-from durable_streams_cluster.errors import ConfigError, CorruptData, DiskHangs, StorageError
+from durable_streams_cluster.errors import CorruptData, DiskHangs
 from durable_streams_cluster.gateway.serve import HttpServer
-from durable_streams_cluster.limits import OPS_CONNECTIONS, DiskPlan, GrpcLimits, PeerLimits
+from durable_streams_cluster.limits import OPS_CONNECTIONS, GrpcLimits, PeerLimits
 from durable_streams_cluster.observe.health import HealthApp, failing
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.raft import Member
-from durable_streams_cluster.replica.bootstrap import cluster_of
-from durable_streams_cluster.replica.replica import ONLY_GROUP
 from durable_streams_cluster.runtime.belonging import Belonging
 from durable_streams_cluster.runtime.calls import Calls
 from durable_streams_cluster.runtime.greeting import Identity
@@ -29,26 +26,16 @@ from durable_streams_cluster.runtime.reports import Reports, Standing
 from durable_streams_cluster.runtime.whereabouts import Whereabouts
 from durable_streams_cluster.serving import LOST_FOR_GOOD, Serving
 from durable_streams_cluster.settings import Address
-from durable_streams_cluster.storage import keys, repair
+from durable_streams_cluster.storage import repair
 from durable_streams_cluster.storage.data_dir import DataDir
-from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity, recovered
-from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
+from durable_streams_cluster.storage.identity import IdentityFile, StoredIdentity
+from durable_streams_cluster.storage.kv import Kv
 from durable_streams_cluster.storage.memory import MemoryKv
-from durable_streams_cluster.storage.rocks import RocksKv
-from durable_streams_cluster.storage.space import measure
-from durable_streams_cluster.storage.stream_store import StreamStore
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 1.0
 """Of calls over gRPC, at the end: for their answers to leave."""
-
-
-class Former(NamedTuple):
-    """Who a directory was whose store is used no more, and why it is not."""
-
-    identity: StoredIdentity
-    reason: str
 
 
 async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -65,14 +52,14 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
         DiskHangs: the store could not be closed: only ``os._exit`` ends the process now, RocksDB's threads hold it.
 
     """
-    node = Node(config, _volatile(config), None, MemoryKv()) if config.in_memory else await _on_disk(config)
+    node = Node(config, opening.volatile(config), None, MemoryKv()) if config.in_memory else await _on_disk(config)
     try:
         # Of several nodes, the first ones wait for a majority: they can be stopped meanwhile.
         starting = asyncio.create_task(node.start(on_ready), name="start")
         await node.until(stopping, starting)
     except CorruptData as damage:
         if not config.in_memory:
-            await asyncio.to_thread(_note_damage, config, damage, others=node.knows_others)
+            await asyncio.to_thread(opening.note_damage, config, damage, others=node.knows_others)
         raise
     finally:
         if not await node.stop():
@@ -80,128 +67,17 @@ async def run_node(config: Config, stopping: asyncio.Event, on_ready: Callable[[
 
 
 async def _on_disk(config: Config) -> "Node":
-    place = Path(config.data_dir)
-    file = IdentityFile(place)
     try:
-        await asyncio.to_thread(repair.check, place)
-        config, kv = await asyncio.to_thread(_open, config)
-        try:
-            stored = await asyncio.to_thread(_identity, config, kv, file)
-        except BaseException:
-            await asyncio.to_thread(kv.close)
-            raise
+        opened = await asyncio.to_thread(opening.open_directory, config)
     except CorruptData as damage:
-        former = await asyncio.to_thread(_note_damage, config, damage)
+        former = await asyncio.to_thread(opening.note_damage, config, damage)
         if former is None:
             raise
         log.critical("this node needs repair: %s", damage)
-        await asyncio.to_thread(_check_repair, config, former, damage)
+        await asyncio.to_thread(opening.check_repair, config, former, damage)
         fresh = StoredIdentity(former.node, SystemRandom().getrandbits(63) or 1)
-        return Node(config, fresh, file, None, Former(former, str(damage)))
-    return Node(config, stored, file, kv)
-
-
-def _note_damage(config: Config, damage: CorruptData, *, others: bool = False) -> StoredIdentity | None:
-    """Mark the store of a member of several: it is used no more, also if nothing can be done about that yet.
-
-    Args:
-        config: Everything the node is told.
-        damage: What was found, at the start or while it ran.
-        others: Whether it has met others, which an image from before they came does not know of.
-
-    Returns:
-        Who it was; None: it is not marked, for there is nobody to get its streams from.
-
-    """
-    place = Path(config.data_dir)
-    former = IdentityFile(place).read_own(config.node)
-    if former is None or not former.begun:
-        return None
-    if former.others or others:
-        repair.mark(place, str(damage))
-    return former if repair.is_marked(place) else None
-
-
-def _check_repair(config: Config, former: StoredIdentity, damage: CorruptData) -> None:
-    """Raise StorageError when this node cannot ask for what its marked store is to be replaced with."""
-    repair.check_room(Path(config.data_dir))
-    if not former.others and not config.join and all(each.node == former.node for each in config.initial_cluster):
-        raise CorruptData(
-            f"the store in {config.data_dir} is used no more, and it says of no other member where that is. Next step: "
-            f"start this node with --join and the address of another one's peer listener. What is wrong: {damage}"
-        )
-
-
-def _open(config: Config) -> tuple[Config, RocksKv]:
-    """Open the store; what may be in flight is cut to what a small disk has room for."""
-    limits, path = config.limits, Path(config.data_dir)
-    try:
-        plan = DiskPlan.of(limits, measure(path.absolute()).size)
-    except OSError as error:
-        raise StorageError(f"the disk of the data directory {path} cannot be looked at: {error}") from error
-    kv = RocksKv.open(path, memory_budget=limits.memory_budget, flush_bytes=plan.flush_bytes, plan=plan)
-    return replace(config, limits=replace(limits, max_inflight_bytes=plan.inflight_bytes)), kv
-
-
-def _volatile(config: Config) -> StoredIdentity:
-    """Of a node that forgets everything: nobody else is ever part of its cluster."""
-    record = (Member(config.node, SystemRandom().getrandbits(63) or 1),)
-    return StoredIdentity(config.node, record[0].incarnation, cluster_of(record), record, begun=True)
-
-
-def _identity(config: Config, kv: Kv, file: IdentityFile) -> StoredIdentity:
-    """Who the directory is, which its file and its store must agree on.
-
-    Raises:
-        ConfigError: it has streams of its own, and is to be one of several that begin together; or it is one of
-            those, and is to be alone.
-        CorruptData: the file is missing or another directory's, or the store is.
-
-    """
-    stored = file.open(config.node, SystemRandom().getrandbits)
-    if (since := recovered(kv, stored)) is not None:
-        file.write(since)  # ``admin recover`` was ended before it could
-        stored = since
-    found, used = kv.get(Family.LOG, keys.REPLICA), any(True for _ in kv.scan(Family.LOG, b"", b"\xff"))
-    if found is not None and int.from_bytes(found, "big") != stored.incarnation:
-        raise CorruptData(
-            f"{config.data_dir} holds the store of another data directory than its file 'identity' says, or the file "
-            "was lost. Nothing is served. Next step: restore the file; or empty the directory: then it joins anew"
-        )
-    if stored.begun and not used:
-        # The store has its number before there is anything to take part in. What this one promised would be forgotten.
-        raise CorruptData(
-            f"{config.data_dir} is of a member of cluster {stored.cluster}, and its store is empty: it was lost. "
-            "Nothing is served. Next step: restore it; or remove the file 'identity', too: then it joins anew"
-        )
-    names = [member.node for member in config.initial_cluster]
-    if found is None and used and not stored.begun:
-        # From before there were such files: a node that is alone.
-        record = (Member(stored.node, stored.incarnation),)
-        stored = StoredIdentity(stored.node, stored.incarnation, cluster_of(record), record, begun=True)
-        file.write(stored)
-    if len(stored.record) > 1 and not stored.begun and len(names) <= 1 and not config.join:
-        raise ConfigError(
-            f"{config.data_dir} is about to begin a cluster with {', '.join(each.node for each in stored.record)}, "
-            "which may have begun it. Next step: give --initial-cluster as before; or name an empty --data-dir"
-        )
-    membership = StreamStore(kv, ONLY_GROUP).membership() or stored.first_membership
-    if len(names) > 1 and len(stored.record) == 1 and membership.nodes == (stored.node,):
-        raise ConfigError(
-            f"{config.data_dir} was used by a node that is alone, and --initial-cluster names {len(names)}. Next step: "
-            "start it without --initial-cluster, and the others with --join and the address of its peer listener; or "
-            "name an empty --data-dir"
-        )
-    _own(kv, stored)
-    return stored
-
-
-def _own(kv: Kv, stored: StoredIdentity) -> None:
-    """Let the store say whose it is, durably, before anything is promised."""
-    batch = WriteBatch()
-    batch.put(Family.LOG, keys.REPLICA, stored.incarnation.to_bytes(8, "big"))
-    kv.write(batch)
-    kv.sync()
+        return Node(config, fresh, IdentityFile(Path(config.data_dir)), None, opening.Former(former, str(damage)))
+    return Node(opened.config, opened.stored, opened.file, opened.kv)
 
 
 class Node:
@@ -213,7 +89,7 @@ class Node:
         stored: StoredIdentity,
         file: IdentityFile | None,
         kv: Kv | None,
-        former: Former | None = None,
+        former: opening.Former | None = None,
     ) -> None:
         """A node on a store.
 
@@ -241,7 +117,13 @@ class Node:
         self._ready = {"cluster": self._belongs, "draining": self._not_draining}
         self._operating = Operating(self._belonging)
         self._calls = Calls(config.limits, self.metrics)
-        self._clients = ClientListener(config.listen.grpc, self._operating, self._calls, GrpcLimits.of(config.limits))
+        self._clients = ClientListener(
+            config.listen.grpc,
+            self._operating,
+            self._calls,
+            GrpcLimits.of(config.limits),
+            lambda: not failing(self._ready),
+        )
         few = replace(config.limits, max_connections=OPS_CONNECTIONS)
         health = HealthApp(self._ready, self.metrics)
         self._ops = HttpServer(health, config.listen.ops.host, config.listen.ops.port, few, name="ops")
@@ -270,8 +152,11 @@ class Node:
             self._calls,
             lambda _: self._failed.set(),
         )
+        listen = self._config.listen
+        http = HttpServer(serving.app, listen.http.host, listen.http.port, self._config.limits)
+        serving.attach(http)
         self._ready |= serving.checks
-        self.metrics.servers.update(http=serving.http, ops=self._ops)
+        self.metrics.servers.update(http=http, ops=self._ops)
         asks = self._contacts if self._belonging is not None else None
         reports = Reports(self._stored, serving.driver, self._standing, asks)
         self._operating.attach(reports)
@@ -282,9 +167,8 @@ class Node:
             self._stored, clients, serving.driver, lambda: others.clients if others is not None else {}
         )
         await serving.start()
-        http = Address(serving.http.host, serving.http.port)
-        grpc = Address(self._config.listen.grpc.host, self._clients.port)
-        on_ready(Addresses(http=http, grpc=grpc, peer=peer, ops=Address(self._ops.host, self._ops.port)))
+        grpc, ops = Address(listen.grpc.host, self._clients.port), Address(self._ops.host, self._ops.port)
+        on_ready(Addresses(http=Address(http.host, http.port), grpc=grpc, peer=peer, ops=ops))
 
     async def _be_born(self, belonging: Belonging) -> None:
         initial = {member.node: str(member.peer) for member in self._config.initial_cluster}
@@ -310,9 +194,9 @@ class Node:
             held.close()
         log.warning("the damaged store is in %s; it may be removed once this node is a voter again", place)
         assert self._file is not None
-        self._config, kv = await asyncio.to_thread(_open, self._config)
+        self._config, kv = await asyncio.to_thread(opening.open_store, self._config)
         self._kv = kv
-        await asyncio.to_thread(_own, kv, self._stored)
+        await asyncio.to_thread(opening.own, kv, self._stored)
 
     @property
     def knows_others(self) -> bool:
@@ -343,6 +227,7 @@ class Node:
 
         """
         self._draining = True
+        self._clients.health.look()
         if self._serving is not None:
             await self._serving.drain()
         await self._ops.stop()

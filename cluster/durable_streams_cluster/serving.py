@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import SystemRandom
+from typing import Protocol
 
 from durable_streams_cluster import __version__
 from durable_streams_cluster.clock import SystemClock
 from durable_streams_cluster.config import Config
 from durable_streams_cluster.gateway.app import GatewayApp
-from durable_streams_cluster.gateway.serve import HttpServer
 from durable_streams_cluster.observe.health import Check
 from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.raft import Room
@@ -35,6 +35,27 @@ LOST_FOR_GOOD = (
 )
 
 
+class Front(Protocol):
+    """How requests over HTTP come to ``Serving.app``: by a listener (``HttpServer``), or from another server."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What it holds of responses that clients have not taken."""
+        ...
+
+    async def start(self) -> None:
+        """From now on requests come in. Raises ConfigError."""
+        ...
+
+    async def drain(self, timeout_s: float) -> bool:
+        """No more come in; return when all are answered, or with False when the time was up, and the rest cut off."""
+        ...
+
+    async def stop(self) -> None:
+        """Cut off whatever is left."""
+        ...
+
+
 class Serving:
     """Built at once, started once, stopped once."""
 
@@ -48,7 +69,7 @@ class Serving:
         calls: Calls,
         fatal: Callable[[BaseException], None],
     ) -> None:
-        """``calls`` are answered from here; ``fatal``: see ``Driver``."""
+        """``calls`` are answered from here; ``fatal``: see ``Driver``. Before the start: :meth:`attach`."""
         self._config = config
         rng = SystemRandom()
         place = Place(stored.node, stored.first_membership, rng.getrandbits(63), __version__, stored.incarnation)
@@ -59,8 +80,7 @@ class Serving:
         app = self.app = GatewayApp(self.streams, config.limits, clock, SystemRandom(), metrics)
         if config.public_url is not None:
             app.public_url = config.public_url.rstrip("/").encode()
-        http = self.http = HttpServer(app, config.listen.http.host, config.listen.http.port, config.limits)
-        app.crowd.unsent_bytes = lambda: http.state.unsent_bytes + calls.follows.unsent_bytes
+        self._front: Front | None = None
         calls.attach(self.streams, app.crowd)
         self._calls = calls
         metrics.inflight_bytes = lambda: driver.admission.inflight_bytes
@@ -74,13 +94,20 @@ class Serving:
         self._chores.end_live = self._end_live
         self._jobs: asyncio.Task[None] | None = None
 
+    def attach(self, front: Front) -> None:
+        """Let requests over HTTP come in by ``front``, once it is started."""
+        self._front = front
+        follows = self._calls.follows
+        self.app.crowd.unsent_bytes = lambda: front.unsent_bytes + follows.unsent_bytes
+
     async def start(self) -> None:
         """Replay what the log holds, find a leader or be it, and listen; returns when requests are answered."""
+        assert self._front is not None
         await self.driver.start()
         # Before anything is served, which may take for ever: requests are given up, and a disk that gets room is seen.
         self._jobs = asyncio.create_task(self._chores.run(), name="jobs")
         self._jobs.add_done_callback(self._jobs_ended)
-        await self.http.start()
+        await self._front.start()
         try:
             async with asyncio.timeout(UNSERVED_S):
                 await self.driver.is_served()
@@ -91,16 +118,17 @@ class Serving:
 
     async def drain(self) -> None:
         """Let another node lead; live reads end with a control event; what is in flight is finished."""
+        assert self._front is not None
         await self.driver.hand_over.run()
         self.driver.removal.end()
         self.app.drain()
         self._calls.drain()
         if self.driver.failure is None:
-            await self.http.drain(self._config.limits.drain_timeout_s)
+            await self._front.drain(self._config.limits.drain_timeout_s)
             await self.driver.drain()
         if self._jobs is not None:
             self._jobs.cancel()
-        await self.http.stop()
+        await self._front.stop()
 
     def _end_live(self) -> None:
         self.app.live.end()

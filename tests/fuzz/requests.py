@@ -129,7 +129,7 @@ def check_create(data: bytes) -> None:
     try:
         headers = indexed(raw)
         name = paths.stream_path(path[len(root[:1]) :], LIMITS.max_path_bytes)
-        fork = codec.decode_fork(headers, root, LIMITS)
+        fork = codec.decode_fork(headers, [root], LIMITS)
         command = codec.decode_create(name, headers, body, fork, "application/json" if fork else None, LIMITS)
     except BadRequest as error:
         refused(error)
@@ -210,8 +210,8 @@ def check_path(path: str) -> None:
     every = "".join(f"%{byte:02x}" for byte in encoded)
     for again in (quote(path), quote(path, safe=""), every, every.upper()):
         assert paths.stream_path(again.encode(), LIMITS.max_path_bytes) == path
-        assert paths.source_path(paths.PREFIX + again.encode(), b"", LIMITS.max_path_bytes) == path
-        assert paths.source_path(ROOT + paths.PREFIX + again.encode(), ROOT, LIMITS.max_path_bytes) == path
+        assert paths.source_path(paths.PREFIX + again.encode(), [b""], LIMITS.max_path_bytes) == path
+        assert paths.source_path(ROOT + paths.PREFIX + again.encode(), [ROOT], LIMITS.max_path_bytes) == path
 
 
 def check_paths(data: bytes) -> None:
@@ -223,7 +223,7 @@ def check_paths(data: bytes) -> None:
         check_path(path)
         assert b"%" not in re.sub(rb"%[0-9A-Fa-f]{2}", b"", data)
     try:
-        source = paths.source_path(data, ROOT, LIMITS.max_path_bytes)
+        source = paths.source_path(data, [ROOT], LIMITS.max_path_bytes)
     except BadRequest as error:
         refused(error)
     else:

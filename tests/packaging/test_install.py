@@ -166,6 +166,8 @@ def test_install_and_serve(python: Path, archive: str, tool: str, archives: dict
     check_base(place)
     installer.install(place, f"{DISTRIBUTION}[cluster] @ {url}")
     check_serves(Installed(tmp_path / "server", place))
+    installer.install(place, "pytest")
+    check_fixtures(place, tmp_path / "test_mine.py")
 
 
 def check_base(place: Path) -> None:
@@ -178,11 +180,24 @@ def check_base(place: Path) -> None:
         assert "Traceback" not in said
     probe = "import sys, durable_streams_client; print([name for name in sys.modules if 'cluster' in name])"
     assert run(place / "bin" / "python", "-W", "error", "-c", probe).strip() == "[]"
+    # What is only for tests says the same, and imports no pytest.
+    probe = "from durable_streams_client import testing; testing.running_node().__enter__()"
+    assert f"pip install '{DISTRIBUTION}[cluster]'" in run(place / "bin" / "python", "-c", probe, code=1)
     # Generated code refuses runtimes older than its generator; what the SDK asks for must be enough.
     run(place / "bin" / "python", "-W", "error", "-c", "import durable_streams_proto.v1.peer_pb2_grpc")
     probe = "import importlib.metadata as m; print(sorted(d.name.lower() for d in m.distributions()))"
     names = run(place / "bin" / "python", "-c", probe)
-    assert not re.search("rocksdict|msgspec|uvicorn|httptools|uvloop|prometheus|'rich'", names), names
+    assert not re.search("rocksdict|msgspec|uvicorn|httptools|uvloop|prometheus|'rich'|grpcio-", names), names
+
+
+def check_fixtures(place: Path, tests: Path) -> None:
+    """Pytest finds the fixtures by itself, and they work."""
+    body = (
+        "    assert durable_streams_node.url.startswith('http://') and durable_streams_prefix.startswith('test_it-')\n"
+    )
+    tests.write_text(f"def test_it(durable_streams_node, durable_streams_prefix):\n{body}")
+    words = ("-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "--rootdir", tests.parent)
+    assert "1 passed" in run(place / "bin" / "python", *words, tests)
 
 
 def version_of(place: Path) -> str:

@@ -40,7 +40,7 @@ class Answers:
 
 
 def listening(address: Address, answers: Answers) -> ClientListener:
-    return ClientListener(address, answers, Calls(Limits(), Metrics()), GrpcLimits())
+    return ClientListener(address, answers, Calls(Limits(), Metrics()), GrpcLimits(), lambda: True)
 
 
 def test_answers_and_refusals() -> None:

@@ -52,7 +52,7 @@ class Served:
 async def served(limits: Limits = LIMITS) -> AsyncIterator[Served]:
     world = await started(limits=limits)
     calls = Calls(limits, world.metrics)
-    listener = ClientListener(Address("127.0.0.1", 0), Operating(None), calls, GrpcLimits.of(limits))
+    listener = ClientListener(Address("127.0.0.1", 0), Operating(None), calls, GrpcLimits.of(limits), lambda: True)
     await listener.start()
     try:
         calls.attach(world.streams, Crowd(limits))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from msgspec.structs import replace
 
@@ -84,7 +84,7 @@ class GatewayApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await lifespan(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -100,14 +100,14 @@ class GatewayApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-        root: bytes = scope.get("root_path", "").encode()
+        mount = root = scope.get("root_path", "").encode()
         method: str = scope["method"]
-        if root and raw.startswith(root):
-            raw = raw[len(root) :]
+        if root:
+            mount, raw = paths.divide(raw, root)
         if raw in paths.ALL and method in ("GET", "HEAD"):
             return await self._list(codec.decode_list(scope["query_string"]))
         if not raw.startswith(paths.PREFIX):
-            return _elsewhere(raw, method, scope)
+            return _elsewhere(raw, method, scope, mount)
         if method == "OPTIONS":
             return _preflight(dict(scope["headers"]))
         path = self._paths.get(raw)
@@ -121,7 +121,7 @@ class GatewayApp:
                 request = codec.decode_read(scope["query_string"], headers)
                 return await self._read(path, request, scope, receive, send)
             case "PUT":
-                location = self._location(scope, headers, root, raw)
+                location = self._location(scope, headers, mount, raw)
                 return await self._create(path, headers, receive, root, location)
             case "HEAD":
                 return await self._head(path)
@@ -139,12 +139,12 @@ class GatewayApp:
         self._paths[raw] = path
         return path
 
-    def _location(self, scope: Scope, headers: Headers, root: bytes, target: bytes) -> bytes:
+    def _location(self, scope: Scope, headers: Headers, mount: bytes, target: bytes) -> bytes:
         if self.public_url is not None:
             return self.public_url + target
         scheme: str = scope.get("scheme", "http")
         host = headers.get(b"host", b"")
-        return b"".join((scheme.encode(), b"://", host, root, target) if host else (root, target))
+        return b"".join((scheme.encode(), b"://", host, mount, target) if host else (mount, target))
 
     # ------------------------------------------------------------------------------------------------------- writes
 
@@ -217,7 +217,8 @@ class GatewayApp:
 
     async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
         body = await self._body(headers, receive)
-        fork = codec.decode_fork(headers, root, self._limits)
+        roots = [root] if self.public_url is None else [root, unquote_to_bytes(urlsplit(self.public_url).path)]
+        fork = codec.decode_fork(headers, roots, self._limits)
         source = await self._streams.head(fork.source) if fork is not None and body else None
         source_type = source.content_type if isinstance(source, Described) else None
         command = await self._decoded(codec.decode_create, body, path, headers, body, fork, source_type, self._limits)
@@ -376,18 +377,19 @@ def _not_allowed() -> Response:
     return status.problem(405, "method_not_allowed", "a stream takes " + METHODS.decode(), ((b"allow", METHODS),))
 
 
-def _elsewhere(raw: bytes, method: str, scope: Scope) -> Response:
+def _elsewhere(raw: bytes, method: str, scope: Scope, mount: bytes) -> Response:
     if method == "OPTIONS":
         return _preflight(dict(scope["headers"]))
     if raw in (b"/", b"") and method in ("GET", "HEAD"):
-        host = dict(scope["headers"]).get(b"host", b"127.0.0.1:4437").decode("latin-1")
-        body = WELCOME.replace("HOST", host + scope.get("root_path", "")).encode()
+        host = dict(scope["headers"]).get(b"host", b"127.0.0.1:4437") + mount
+        body = WELCOME.replace("HOST", host.decode("latin-1")).encode()
         kind = (b"content-type", b"text/plain; charset=utf-8")
         return Response(200, [*COMMON, kind, (b"cache-control", caching.NO_STORE)], body)
     return status.problem(404, "not_found", "nothing is here: streams are at /v1/stream/<path>")
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Agree to whatever a server says of its start and end (ASGI's lifespan)."""
     while True:
         message = await receive()
         await send({"type": message["type"] + ".complete"})

@@ -4,7 +4,7 @@ A request that breaks a rule raises ``BadRequest``; nothing was stored then.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from urllib.parse import parse_qsl
 
@@ -54,8 +54,8 @@ class ListRequest(msgspec.Struct, frozen=True):
     limit: int
 
 
-def decode_fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
-    """The fork headers of a PUT (PROTOCOL 4.2); ``root`` is the prefix this application is mounted under."""
+def decode_fork(headers: Headers, roots: Iterable[bytes], limits: Limits) -> Fork | None:
+    """The fork headers of a PUT (PROTOCOL 4.2); ``roots``: where this application is mounted, see ``source_path``."""
     source = headers.get(b"stream-forked-from")
     sub_offset = h.integer(headers, b"stream-fork-sub-offset", "Stream-Fork-Sub-Offset")
     if source is None:
@@ -63,7 +63,7 @@ def decode_fork(headers: Headers, root: bytes, limits: Limits) -> Fork | None:
             if name.lower().encode() in headers:
                 raise BadRequest(name, "needs Stream-Forked-From")
         return None
-    return Fork(paths.source_path(source, root, limits.max_path_bytes), h.fork_offset(headers), sub_offset or 0)
+    return Fork(paths.source_path(source, roots, limits.max_path_bytes), h.fork_offset(headers), sub_offset or 0)
 
 
 def decode_create(

@@ -6,7 +6,8 @@ percent-encoding, too long. ``__ds`` as the first segment is reserved for contro
 """
 
 import re
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable
+from urllib.parse import quote, unquote_to_bytes
 
 from durable_streams_cluster import asked
 from durable_streams_cluster.asked import BadRequest
@@ -37,15 +38,61 @@ def stream_path(encoded: bytes, max_bytes: int, field: str = "path") -> str:
     return asked.stream_path(path, field, max_bytes)
 
 
-def source_path(value: bytes, root: bytes, max_bytes: int) -> str:
+def source_path(value: bytes, roots: Iterable[bytes], max_bytes: int) -> str:
     """The stream named by Stream-Forked-From: the path component of a stream URL of this server (PROTOCOL 4.2).
+
+    Args:
+        value: The header.
+        roots: Where this application is mounted, as its clients may see it; as of :func:`divide`.
+        max_bytes: Of the path.
 
     Raises:
         BadRequest: it does not name a stream.
 
     """
     field = "Stream-Forked-From"
-    value = value.removeprefix(root)
-    if not value.startswith(PREFIX):
-        raise BadRequest(field, "must be the path of a stream on this server, such as /v1/stream/source")
-    return stream_path(value[len(PREFIX) :], max_bytes, field)
+    for _, rest in (divide(value, root) for root in roots):
+        if rest.startswith(PREFIX):
+            return stream_path(rest[len(PREFIX) :], max_bytes, field)
+    raise BadRequest(field, "must be the path of a stream on this server, such as /v1/stream/source")
+
+
+def divide(raw: bytes, root: bytes) -> tuple[bytes, bytes]:
+    """Where this application is mounted, as its clients see it, and the path behind that; both percent-encoded.
+
+    Servers and frameworks do not agree on how much of ``root_path`` is in the path: all of it (uvicorn, Starlette),
+    only its end, where a proxy took the beginning away (FastAPI's ``root_path``, and a mount below it), or nothing. So
+    the most of it counts that leaves a path of ours.
+
+    Args:
+        raw: A path, percent-encoded.
+        root: ``root_path``, as UTF-8, without percent-encoding.
+
+    """
+    root = root.rstrip(b"/")
+    begin = 0
+    while 0 <= begin < len(root):
+        end = _behind(raw, root[begin:])
+        if end is not None and ((raw[end:] + b"/").startswith(PREFIX) or raw[end:] in (b"", b"/")):
+            return quote(root[:begin]).encode() + raw[:end], raw[end:]
+        begin = root.find(b"/", begin + 1)
+    return quote(root).encode(), raw
+
+
+def _behind(raw: bytes, root: bytes) -> int | None:
+    """Where ``raw`` goes on behind ``root``, however that is encoded in it; None: it does not begin so."""
+    at = len(root)
+    if not raw.startswith(root) or raw[at : at + 1] not in (b"", b"/"):
+        at = _decoded(raw, root)
+    return at if at >= 0 and raw[at : at + 1] in (b"", b"/") else None
+
+
+def _decoded(raw: bytes, root: bytes) -> int:
+    """How long the beginning of ``raw`` is that stands for ``root``; -1: there is none."""
+    at = 0
+    for byte in root:
+        width = 3 if raw[at : at + 1] == b"%" else 1
+        if unquote_to_bytes(raw[at : at + width]) != bytes([byte]):
+            return -1
+        at += width
+    return at

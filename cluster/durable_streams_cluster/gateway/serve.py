@@ -87,6 +87,11 @@ class HttpServer:
         return len(self.state.connections)
 
     @property
+    def unsent_bytes(self) -> int:
+        """Bytes of responses that connections hold because their clients have not taken them."""
+        return self.state.unsent_bytes
+
+    @property
     def requests(self) -> int:
         """Responses completed since the start."""
         return self.state.total_requests

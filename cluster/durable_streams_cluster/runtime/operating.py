@@ -14,9 +14,12 @@ from durable_streams_proto.v1.peer_pb2 import ChangeReply, ChangeRequest
 class Operating:
     """Answers from before the node is of a cluster until it ends (``grpc_admin.Operations``)."""
 
-    def __init__(self, belonging: Belonging | None) -> None:
-        """``belonging``: None of a node that stays alone."""
+    def __init__(
+        self, belonging: Belonging | None, alone: str = "this node keeps nothing on disk (--in-memory), and stays alone"
+    ) -> None:
+        """``belonging``: None of a node that stays alone, and says so in these words."""
         self._belonging = belonging
+        self._alone = alone
         self._reports: Reports | None = None
 
     def attach(self, reports: Reports) -> None:
@@ -33,7 +36,7 @@ class Operating:
         """See ``grpc_admin.Operations``."""
         belonging = self._belonging
         if belonging is None:
-            return _refused("this node keeps nothing on disk (--in-memory), and stays alone")
+            return _refused(self._alone)
         if self._reports is None:
             return ChangeReply(result=ChangeReply.NO_LEADER, text=self._waits_for)
         if request.WhichOneof("wish") == "join" and not request.join.incarnation:
