@@ -30,6 +30,7 @@ _STREAM_COMMANDS = {
     "list": "list streams",
     "export": "write a stream into a file",
     "import": "append what a file holds",
+    "bench": "take a quick look at how fast a cluster is",
 }
 
 _CLIENT_COMMANDS = {
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run_cluster(arguments)  # Offline: it opens data directories, and asks no node.
         case ["admin", *rest]:
             return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
+        case ["bench", *rest]:
+            return int(importlib.import_module("durable_streams_client.cli_bench").run(rest, os.environ))
         case [command, *rest] if command in _STREAM_COMMANDS or command == "write":
             module = "cli_files" if command in ("export", "import") else "cli_streams"
             streams = importlib.import_module(f"durable_streams_client.{module}")
