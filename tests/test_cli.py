@@ -327,6 +327,8 @@ sys.exit(main(sys.argv[1:]))
         (["cluster", "up"], 2, "pip install 'durable-streams-cluster[cluster]'"),
         (["config", "check"], 0, 'data-dir = "./data"'),
         (["--help"], 0, "usage: durable-streams"),
+        (["bench", "--help"], 0, "usage: durable-streams bench"),
+        (["completion", "zsh"], 0, "#compdef durable-streams"),
     ],
 )
 def test_the_base_install(argv: list[str], code: int, says: str) -> None:

@@ -24,7 +24,7 @@ def status_text(reply: StatusReply) -> str:
     leads = f"led by {reply.leader} in term {reply.term}" if reply.leader else f"nobody leads, in term {reply.term}"
     lines = [f"cluster {reply.cluster}, {leads}; {answer} of {len(reply.members)} members answer", ""]
     head = "NODE MEMBER ROLE STATE ADDRESS TERM FIRST LAST COMMITTED APPLIED LAG DISK VERSION"
-    lines += _table([head.split(" "), *map(_row, reply.members)])
+    lines += table([head.split(" "), *map(_row, reply.members)])
     notes = [] if reply.current else [_NOT_CURRENT]
     for row in reply.members:
         if not row.reachable:
@@ -38,12 +38,19 @@ def members_text(reply: StatusReply) -> str:
     members = [row.member for row in reply.members]
     rows = [(each.node, _kind(each), each.address, str(each.incarnation)) for each in members]
     notes = [] if reply.current else ["", _NOT_CURRENT]
-    return "\n".join([*_table([("NODE", "MEMBER", "ADDRESS", "DIRECTORY"), *rows]), *notes]) + "\n"
+    return "\n".join([*table([("NODE", "MEMBER", "ADDRESS", "DIRECTORY"), *rows]), *notes]) + "\n"
 
 
 def printable(said: str) -> str:
     """Return what a node said, without what would move the cursor of a terminal."""
     return "".join(each if each.isprintable() else " " for each in said)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines, with columns of one width."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _row(row: MemberStatus) -> Sequence[str]:
@@ -69,12 +76,6 @@ def _state(row: MemberStatus) -> str:
     if row.report.draining:
         return "draining"
     return "not ready" if row.report.not_ready else "ready"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 # ---------------------------------------------------------------------------------------------------- for programs

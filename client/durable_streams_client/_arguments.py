@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 DEFAULT_TARGET = "127.0.0.1:4438"
@@ -71,6 +71,18 @@ def count(given: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) == 0:
         raise argparse.ArgumentTypeError(f"{given!r} is not a number from 1 on")
     return int(given)
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """A number from 1 to ``most``."""
+
+    def number(given: str) -> int:
+        found = count(given)
+        if found > most:
+            raise argparse.ArgumentTypeError(f"{given!r} is more than {most}")
+        return found
+
+    return number
 
 
 def unescaped(text: str) -> str:

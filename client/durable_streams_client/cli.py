@@ -31,11 +31,15 @@ _STREAM_COMMANDS = {
     "list": "list streams",
     "export": "write a stream into a file",
     "import": "append what a file holds",
+    "bench": "take a quick look at how fast a cluster is",
 }
 
 _CLIENT_COMMANDS = {
     "admin": "see how a cluster is, and change its members: durable-streams admin status",
+    "completion": "let a shell complete commands and options: durable-streams completion --help",
 }
+
+_COMMANDS = _CLUSTER_COMMANDS | _STREAM_COMMANDS | _CLIENT_COMMANDS
 
 _HELP = """\
 usage: durable-streams COMMAND [OPTIONS]
@@ -76,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run_cluster(arguments)  # Offline: it opens data directories, and asks no node.
         case ["admin", *rest]:
             return int(importlib.import_module("durable_streams_client.cli_admin").run(rest, os.environ))
+        case ["bench", *rest]:
+            return int(importlib.import_module("durable_streams_client.cli_bench").run(rest, os.environ))
+        case ["completion", *rest]:
+            return int(importlib.import_module("durable_streams_client.cli_completion").run(rest, _COMMANDS))
         case [command, *rest] if command in _STREAM_COMMANDS or command == "write":
             module = "cli_files" if command in ("export", "import") else "cli_streams"
             streams = importlib.import_module(f"durable_streams_client.{module}")
@@ -98,15 +106,14 @@ def _run_cluster(arguments: list[str]) -> int:
 
 
 def _unknown(command: str) -> int:
-    near = difflib.get_close_matches(command, _CLUSTER_COMMANDS | _STREAM_COMMANDS | _CLIENT_COMMANDS, n=1)
+    near = difflib.get_close_matches(command, _COMMANDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     text = f"durable-streams: error: unknown command {command!r}{hint}\nTry: durable-streams --help\n"
     return _print(text, sys.stderr, 2)
 
 
 def _help() -> str:
-    commands = _CLUSTER_COMMANDS | _STREAM_COMMANDS | _CLIENT_COMMANDS
-    return _HELP.format(commands="".join(f"  {name:<14} {text}\n" for name, text in commands.items()))
+    return _HELP.format(commands="".join(f"  {name:<14} {text}\n" for name, text in _COMMANDS.items()))
 
 
 def _version() -> str:

@@ -124,7 +124,8 @@ def _member(given: str) -> tuple[str, str]:
     return node, arguments.address(address, "of the node's peer listener")
 
 
-def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
+def build() -> argparse.ArgumentParser:
+    """The parser of all actions."""
     parser = argparse.ArgumentParser(
         prog="durable-streams admin",
         description="See how a cluster is, and change who belongs to it.",
@@ -158,6 +159,11 @@ def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespac
     )
     # Listed here, and answered by the cluster (``cli``): it opens data directories, and asks no node.
     actions.add_parser("recover", help="offline: when a majority is lost for good", add_help=False)
+    return parser
+
+
+def _parse(argv: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
+    parser = build()
     options = parser.parse_args(argv)
     if options.target is None:
         try:

@@ -6,11 +6,11 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 from durable_streams_client import cli_common as common
 from durable_streams_client._formats import FORMATS, Importer, default_format, exported
 from durable_streams_client.cli_input import blocks
+from durable_streams_client.cli_progress import Progress
 from durable_streams_client.cli_streams import add_type_options, type_of
 from durable_streams_client.client import Client
 from durable_streams_client.errors import StreamNotFoundError
@@ -141,36 +141,3 @@ async def _blocks(file: Path | None) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(file.open, "rb") as source:
         async for block in blocks(source.fileno()):
             yield block
-
-
-class Progress:
-    """A bar on standard error, where somebody sees it."""
-
-    WIDTH = 30
-
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-        self.done = 0
-        """Bytes."""
-        self._said = ""
-
-    def moved(self, count: int, total: int | None) -> None:
-        """So many more of ``total`` bytes; None: nobody knows of how many."""
-        self.done += count
-        if not self._shown:
-            return
-        said = f"{self.done / 1e6:.1f} MB"
-        if total:
-            part = min(self.done / total, 1.0)
-            said = f"[{'=' * int(part * self.WIDTH):<{self.WIDTH}}] {part:4.0%}  {said} of {total / 1e6:.1f} MB"
-        if said != self._said:
-            sys.stderr.write(f"\r{said:<{len(self._said)}}")
-            sys.stderr.flush()
-            self._said = said
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._said:
-            sys.stderr.write("\n")

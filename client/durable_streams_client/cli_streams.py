@@ -58,6 +58,7 @@ _DESCRIPTIONS: Mapping[str, tuple[str, str]] = {
     "list": ("List streams by path.", "durable-streams list chat/"),
 }
 """What each does, and examples."""
+NAMES: Sequence[str] = tuple(_DESCRIPTIONS)
 
 
 def run(command: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -111,7 +111,8 @@ def run(argv: Sequence[str], *, environ: Mapping[str, str] | None = None, node: 
 # --- Arguments.
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def build() -> argparse.ArgumentParser:
+    """The parser of ``serve`` and ``config check``."""
     parser = argparse.ArgumentParser(prog="durable-streams", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_command(commands, "serve", "run a node", "Run a node: store streams and serve them.", _SERVE_EXAMPLES)
@@ -119,7 +120,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     actions = config.add_subparsers(dest="action", required=True)
     description = "Print the effective configuration as TOML, with where each value came from."
     _add_command(actions, "check", "print the effective configuration", description, _CHECK_EXAMPLES)
-    return parse_strictly(parser, argv, BY_KEY)
+    return parser
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    return parse_strictly(build(), argv, BY_KEY)
 
 
 def parse_strictly(parser: argparse.ArgumentParser, argv: Sequence[str], known: Iterable[str]) -> argparse.Namespace:

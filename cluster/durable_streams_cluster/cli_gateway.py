@@ -35,14 +35,8 @@ With --workers N, N processes take the connections to --http in turn. Each has a
 _BY_KEY = {setting.key: setting for setting in GATEWAY_SETTINGS}
 
 
-def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a gateway with what follows ``gateway``; return the exit code.
-
-    Raises:
-        ConfigError: what is asked for cannot be; nothing was started.
-        SystemExit: argparse printed help (0) or its complaint (2).
-
-    """
+def build() -> argparse.ArgumentParser:
+    """The parser of ``gateway``."""
     parser = argparse.ArgumentParser(
         prog="durable-streams gateway",
         description=_DESCRIPTION,
@@ -52,7 +46,18 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     )
     add_settings(parser, GATEWAY_SETTINGS)
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # Of a process that another gateway started.
-    options = parse_strictly(parser, argv, _BY_KEY)
+    return parser
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a gateway with what follows ``gateway``; return the exit code.
+
+    Raises:
+        ConfigError: what is asked for cannot be; nothing was started.
+        SystemExit: argparse printed help (0) or its complaint (2).
+
+    """
+    options = parse_strictly(build(), argv, _BY_KEY)
     config = load(options, environ, _BY_KEY, GatewayConfig.load)
     # gRPC's C core writes lines of its own among ours, past every format; to be said before it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -90,7 +90,8 @@ def _recover(options: argparse.Namespace, choice: Choice) -> Recovered | None:
     return recover(choice.source, SystemRandom().randrange)
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def build() -> argparse.ArgumentParser:
+    """The parser of ``admin recover``."""
     parser = argparse.ArgumentParser(prog="durable-streams admin", allow_abbrev=False)
     actions = parser.add_subparsers(dest="action", required=True)
     each = actions.add_parser(
@@ -106,9 +107,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     each.add_argument("--from", metavar="DIR", dest="source", help="go on from this one, not from the one with most")
     each.add_argument("--yes", metavar="CLUSTER", help="the id of the cluster that ends: do not ask for it")
     each.add_argument("-o", "--output", choices=("table", "json"), default="table", help="(default table)")
-    options = parser.parse_args(argv)
+    each.set_defaults(refuse=each.error)
+    return parser
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    options = build().parse_args(argv)
     if options.yes is not None and not options.unsafe:
-        each.error("--yes confirms nothing without --unsafe")
+        options.refuse("--yes confirms nothing without --unsafe")
     return options
 
 

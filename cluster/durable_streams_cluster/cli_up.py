@@ -46,7 +46,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         SystemExit: argparse printed help (0) or its complaint (2).
 
     """
-    options = _parse(argv)
+    options = build().parse_args(argv)
     asked = plan(options.nodes, options.data_dir or environ.get(f"{ENV_PREFIX}DATA_DIR") or "./data", options.base_port)
     _check_data(asked)
     _check_ports(asked)
@@ -60,7 +60,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     return code
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def build() -> argparse.ArgumentParser:
+    """The parser of ``cluster up``."""
     parser = argparse.ArgumentParser(prog="durable-streams cluster", allow_abbrev=False)
     actions = parser.add_subparsers(dest="action", required=True)
     up = actions.add_parser(
@@ -74,7 +75,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     up.add_argument("--nodes", type=int, default=3, metavar="N", help="how many: 1, 3 or 5 (default 3)")
     up.add_argument("--data-dir", metavar="DIR", help="where their data is (default ./data)")
     up.add_argument("--base-port", type=int, default=4437, metavar="PORT", help="the first port (default 4437)")
-    return parser.parse_args(argv)
+    return parser
 
 
 # --- Before anything is started.
