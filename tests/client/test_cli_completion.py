@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -221,11 +220,6 @@ def test_bash_calls_it_for_both_names(scripts: dict[str, Path]) -> None:
     ]
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
-def test_zsh_can_read_it(scripts: dict[str, Path]) -> None:
-    subprocess.run(["zsh", "-f", "-n", str(scripts["zsh"])], check=True)
-
-
 def test_what_zsh_is_told() -> None:
     text = script("zsh", list(commands_of(parser())))
     assert text.startswith("#compdef durable-streams durable-streams-cluster\n# ")
@@ -244,22 +238,6 @@ def test_what_zsh_is_told() -> None:
     hard = Command(("it",), {"do": "it's"}, (Option(("--at",), "[a:b] it's \\", Value("HOST:PORT")),))
     assert r"'(--at)--at=[\[a\:b\] it'\''s \\]:HOST\:PORT: '" in script("zsh", [hard])
     assert r"'do:it'\''s'" in script("zsh", [hard])
-
-
-def fish(scripts: dict[str, Path], line: str) -> list[str]:
-    command = ["fish", "--no-config", "-c", f"source {scripts['fish']}; complete -C '{line}'"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    return [row.partition("\t")[0] for row in done.stdout.splitlines()]
-
-
-@pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish here")
-def test_fish_offers(scripts: dict[str, Path]) -> None:
-    assert sorted(fish(scripts, "durable-streams ")) == sorted(cli._COMMANDS)
-    assert fish(scripts, "durable-streams-cluster admin st") == ["status"]
-    assert sorted(fish(scripts, "durable-streams append x --output ")) == ["json", "table"]
-    assert fish(scripts, "durable-streams append append --b") == ["--batch-json"]
-    assert fish(scripts, "durable-streams append x --target ") == []
 
 
 def test_what_fish_is_told() -> None:
