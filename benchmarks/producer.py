@@ -7,6 +7,7 @@ acknowledges what a majority has fsynced; JetStream, by its defaults, what a maj
 import argparse
 import asyncio
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -61,10 +62,23 @@ async def measure(takes: dict[str, Take], rounds: int, seconds: float) -> dict[i
     return {window: {name: statistics.median(rates) for name, rates in rows.items()} for window, rows in found.items()}
 
 
+def sync_ms(folder: Path) -> float:
+    """How long the disk takes to sync one small write (median, milliseconds): with one record under way all waits for it."""
+    times = []
+    with (folder / "syncs").open("wb", buffering=0) as file:
+        for _ in range(200):
+            file.write(RECORD)
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times) * 1e3
+
+
 async def run(rounds: int, seconds: float) -> dict[int, dict[str, float]]:
     CACHE.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=CACHE)))
+        print(f"one sync of this disk takes {sync_ms(folder):.2f} ms")
         cluster = stack.enter_context(running_cluster(folder=folder / "ours"))
         nats = stack.enter_context(running_nats(folder / "nats"))
         publisher = await Publisher.connect(nats.ports[0])
