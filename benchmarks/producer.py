@@ -63,7 +63,7 @@ async def measure(takes: dict[str, Take], rounds: int, seconds: float) -> dict[i
 
 
 def sync_ms(folder: Path) -> float:
-    """How long the disk takes to sync one small write (median, milliseconds): with one record under way all waits for it."""
+    """How long the disk takes to sync one small write: median, milliseconds."""
     times = []
     with (folder / "syncs").open("wb", buffering=0) as file:
         for _ in range(200):
@@ -74,10 +74,10 @@ def sync_ms(folder: Path) -> float:
     return statistics.median(times) * 1e3
 
 
-async def run(rounds: int, seconds: float) -> dict[int, dict[str, float]]:
-    CACHE.mkdir(parents=True, exist_ok=True)
+async def run(place: Path, rounds: int, seconds: float) -> dict[int, dict[str, float]]:
+    place.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=CACHE)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=place)))
         print(f"one sync of this disk takes {sync_ms(folder):.2f} ms")
         cluster = stack.enter_context(running_cluster(folder=folder / "ours"))
         nats = stack.enter_context(running_nats(folder / "nats"))
@@ -106,8 +106,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.producer", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which medians are taken (default 3)")
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each load (default 4)")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="on which disk (default that of this checkout)")
     options = parser.parse_args()
-    found = asyncio.run(run(options.rounds, options.seconds))
+    found = asyncio.run(run(options.folder, options.rounds, options.seconds))
     print(f"records/s of {SIZE} bytes, three nodes; medians of {options.rounds} rounds of {options.seconds:g} s")
     print(f"{'under way':>10}{'ours':>12}{'NATS':>12}{'ours / NATS':>14}")
     for window, rates in found.items():
