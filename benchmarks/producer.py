@@ -75,7 +75,6 @@ def sync_ms(folder: Path) -> float:
 
 
 async def run(place: Path, rounds: int, seconds: float) -> dict[int, dict[str, float]]:
-    place.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=place)))
         print(f"one sync of this disk takes {sync_ms(folder):.2f} ms")
@@ -108,6 +107,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each load (default 4)")
     parser.add_argument("--folder", type=Path, default=CACHE, help="on which disk (default that of this checkout)")
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
     found = asyncio.run(run(options.folder, options.rounds, options.seconds))
     print(f"records/s of {SIZE} bytes, three nodes; medians of {options.rounds} rounds of {options.seconds:g} s")
     print(f"{'under way':>10}{'ours':>12}{'NATS':>12}{'ours / NATS':>14}")

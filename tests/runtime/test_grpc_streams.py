@@ -415,3 +415,17 @@ def test_clients_are_told_which_nodes_there_are_and_who_leads_until_the_node_goe
                 await call.read()
 
     run(play())
+
+
+def test_a_gateway_may_follow_thousands_of_streams_on_one_connection() -> None:
+    async def play() -> None:
+        async with served() as it:
+            await it.create()
+            calls = [it.stub.Follow(pb.FollowRequest(path="s", offset="now")) for _ in range(1_200)]
+            for page in await asyncio.gather(*(call.read() for call in calls)):
+                assert page.up_to_date
+            await it.append(body=b"x", path="s")
+            for page in await asyncio.gather(*(call.read() for call in calls)):
+                assert list(page.bodies) == [b"x"]
+
+    run(play())

@@ -60,7 +60,13 @@ def listening(limits: PeerLimits) -> Options:
 def serving(limits: GrpcLimits) -> Options:
     """Of the listener for clients."""
     # A page has a bound of its own, in bytes of data; of many small appends the message is several times as large.
-    return _accepting(limits, limits.connections, limits.streams, send_bytes=UNBOUNDED)
+    return [
+        *_accepting(limits, limits.connections, limits.streams, send_bytes=UNBOUNDED),
+        # Calls that came and were not looked at yet. By default some are cancelled beyond 1,000: a gateway that goes on
+        # elsewhere follows thousands of streams at once.
+        ("grpc.server.max_pending_requests", limits.streams),
+        ("grpc.server.max_pending_requests_hard_limit", limits.streams),
+    ]
 
 
 def _accepting(limits: PeerLimits | GrpcLimits, connections: int, streams: int, *, send_bytes: int) -> Options:
