@@ -60,8 +60,9 @@ lint: dev ## ruff: rules and format; and that generated code is what proto/ says
 	$(BIN)/ruff format --check .
 	$(BIN)/python proto/generate.py --check
 
-types: dev ## mypy, strict
+types: dev ## mypy, strict; also of programs that use the SDK
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 
 unit: dev ## scripts, properties, simulation, and the code's own rules (ARGS="-k raft --seeds 500")
 	$(PYTEST) tests $(NOT_UNIT:%=--ignore=tests/%) $(ARGS)
