@@ -1,7 +1,7 @@
 """Requests and answers of the protocol, as headers and values. Pure."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,11 @@ class Answer:
                 f"the answer ({self.status}) has no {name}: is this the URL of a server of streams?"
             )
         return value
+
+    @property
+    def closed(self) -> bool:
+        """It says that the stream is closed, and ends here (PROTOCOL 4.1)."""
+        return self.headers.get("stream-closed", "").lower() == "true"
 
 
 Headers = list[tuple[bytes, bytes]]
@@ -93,7 +98,7 @@ def appended(answer: Answer) -> types.AppendResult:
     epoch, seq = (_integer(answer.headers.get(name)) for name in ("producer-epoch", "producer-seq"))
     duplicate = answer.status == 204 and seq is not None
     at = answer.header("stream-next-offset")
-    return types.AppendResult(at, _is_closed(answer), duplicate, answer.again, epoch, seq)
+    return types.AppendResult(at, answer.closed, duplicate, answer.again, epoch, seq)
 
 
 def created(answer: Answer) -> types.CreateResult:
@@ -102,7 +107,7 @@ def created(answer: Answer) -> types.CreateResult:
         answer.status == 200 and not answer.again,
         answer.header("content-type"),
         answer.header("stream-next-offset"),
-        _is_closed(answer),
+        answer.closed,
         _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
@@ -114,7 +119,7 @@ def head(answer: Answer) -> types.HeadResult:
         answer.header("content-type"),
         answer.header("stream-next-offset"),
         answer.headers.get("stream-first-offset", ""),
-        _is_closed(answer),
+        answer.closed,
         _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
@@ -152,11 +157,7 @@ def page(offset: types.Offset, answer: Answer) -> types.Page:
     body = answer.body.strip()[1:-1] if types.is_json(content_type) else answer.body
     bodies = (body,) if body else ()
     begins = offset if bodies else end
-    return types.Page(bodies, begins, end, up_to_date, _is_closed(answer), content_type, 0 if up_to_date else None)
-
-
-def _is_closed(answer: Answer) -> bool:
-    return answer.headers.get("stream-closed") == "true"
+    return types.Page(bodies, begins, end, up_to_date, answer.closed, content_type, 0 if up_to_date else None)
 
 
 def _integer(value: str | None) -> int | None:
@@ -168,92 +169,3 @@ def _time(value: str | None) -> int | None:
     if value is None:
         return None
     return round(datetime.fromisoformat(value).timestamp() * 1000)
-
-
-# -------------------------------------------------------------------------------------------------------------- errors
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """An error's body, and what comes with it in headers."""
-
-    message: str
-    field: str
-    headers: Mapping[str, str]
-
-    def text(self, name: str) -> str:
-        return self.headers.get(name, "")
-
-    def number(self, name: str) -> int:
-        value = self.headers.get(name, "")
-        return int(value) if value.isdecimal() else 0
-
-    @property
-    def wait_s(self) -> float:
-        value = self.headers.get("retry-after", "")
-        return float(value) if value.isdecimal() else 1.0
-
-
-_ERRORS: Mapping[str, Callable[[_Said], DurableStreamError]] = {
-    "bad_request": lambda e: errors.BadRequestError(e.message, e.field),
-    "path_too_long": lambda e: errors.BadRequestError(e.message, e.field),
-    "invalid_json": lambda e: errors.InvalidJsonError(e.message, e.field),
-    "too_large": lambda e: errors.TooLargeError(e.message, e.field),
-    "not_found": lambda e: errors.StreamNotFoundError(e.message),
-    "deleted": lambda e: errors.StreamDeletedError(e.message),
-    "config_mismatch": lambda e: errors.StreamExistsError(e.message, e.field),
-    "stream_closed": lambda e: errors.StreamClosedError(e.message, e.text("stream-next-offset")),
-    "content_type_mismatch": lambda e: errors.ContentTypeMismatchError(
-        e.message, e.message.removeprefix("the stream holds ")
-    ),
-    "sequence_regression": lambda e: errors.SeqConflictError(e.message),
-    "offset_mismatch": lambda e: errors.OffsetMismatchError(e.message, e.text("stream-next-offset")),
-    "stream_full": lambda e: errors.StreamFullError(e.message),
-    "too_many_producers": lambda e: errors.TooManyProducersError(e.message),
-    "producer_fenced": lambda e: errors.ProducerFencedError(e.message, e.number("producer-epoch")),
-    "sequence_gap": lambda e: errors.SequenceGapError(
-        e.message, e.number("producer-expected-seq"), e.number("producer-received-seq")
-    ),
-    "source_not_found": lambda e: errors.ForkSourceError(e.message, "source_not_found"),
-    "source_deleted": lambda e: errors.ForkSourceError(e.message, "source_deleted"),
-    "offset_gone": lambda e: errors.RetentionGoneError(e.message, e.text("stream-first-offset")),
-    "overloaded": lambda e: errors.OverloadedError(e.message, e.wait_s),
-    "storage_full": lambda e: errors.StorageFullError(e.message, e.wait_s),
-    "unavailable": lambda e: errors.UnavailableError(e.message),
-    "outcome_unknown": lambda e: errors.OutcomeUnknownError(e.message),
-}
-_STATUSES: Mapping[int, str] = {
-    400: "bad_request",
-    404: "not_found",
-    410: "offset_gone",
-    413: "too_large",
-    414: "path_too_long",
-    429: "overloaded",
-    507: "storage_full",
-}
-"""Of an answer that has no code: a proxy's, another server's, or to a HEAD."""
-
-
-def error(answer: Answer, *, changes: bool) -> DurableStreamError:
-    """The exception for an answer that is no success; ``changes``: the request was to change something."""
-    code, message, field = "", "", ""
-    try:
-        body = json.loads(answer.body)["error"]
-        code, message, field = str(body["code"]), str(body["message"]), str(body.get("field", ""))
-    except (ValueError, LookupError, TypeError, RecursionError):
-        message = f"the server answered {answer.status}"
-    if answer.status == 401:
-        return errors.AuthenticationError(message)
-    make = _ERRORS.get(code)
-    if make is None and answer.status == 403:
-        return errors.PermissionDeniedError(message)
-    make = make or _ERRORS.get(_STATUSES.get(answer.status, ""))
-    if make is None and answer.status >= 500:
-        # A proxy's 502, 503 or 504 may come after the server has done it.
-        return errors.OutcomeUnknownError(message) if changes else errors.UnavailableError(message)
-    if make is None:
-        return DurableStreamError(f"{message} ({answer.status})")
-    said = _Said(message, field, answer.headers)
-    if code == "bad_request" and "Producer-Seq 0" in message:
-        return errors.SequenceGapError(message, 0, said.number("producer-received-seq"))
-    return make(said)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from durable_streams_client import _http, errors
+from durable_streams_client._http_errors import CHANGES, Asked, error_of
 from durable_streams_client._retry import Backoff, may_end_in_time
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.types import (
@@ -27,7 +28,6 @@ ATTEMPT_S = 40.0
 """The server has so long for one request: it waits for a leader itself, and for what a long-poll waits for."""
 CONNECTIONS = 200
 RANDOM = SystemRandom()
-CHANGES = ("POST", "PUT", "DELETE")
 
 
 class HttpTransport:
@@ -209,7 +209,8 @@ class HttpTransport:
             raise errors.OutcomeUnknownError(why) from None
         answer = _http.Answer(response.status_code, response.headers, response.content)
         if response.status_code >= 300:
-            raise _http.error(answer, changes=method in CHANGES)
+            sent = response.request.url.raw_path.decode()
+            raise error_of(answer, Asked(method, sent, headers))
         return answer
 
     def _check(self) -> None:

@@ -204,6 +204,7 @@ def test_each_thing_that_can_go_wrong_is_an_error_of_its_own(target: str) -> Non
         )
         await fails(stream.append("x" * 200_000), e.TooLargeError, "body is larger than 102400 bytes", field="body")
         await fails(client.stream("no/such").read(), e.StreamNotFoundError, "no stream at this path")
+        await fails(client.stream("no/such").head(), e.StreamNotFoundError, "")
         await fails(client.stream("no/such").append("x"), e.StreamNotFoundError, "")
         await fails(client.stream(path, content_type="text/html").create(), e.StreamExistsError, "another Content-Type")
         await stream.append("x", stream_seq="5")
@@ -225,6 +226,7 @@ def test_each_thing_that_can_go_wrong_is_an_error_of_its_own(target: str) -> Non
         await fails(stream.append("x"), e.StreamClosedError, "this stream is closed", offset=end)
         await stream.delete()
         await fails(stream.read(), e.StreamDeletedError, "its forks still need its data")
+        await fails(stream.head(), e.StreamDeletedError, "")
 
     play(target, script)
 
