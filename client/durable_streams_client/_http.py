@@ -97,7 +97,8 @@ def appended(answer: Answer) -> types.AppendResult:
     """Of a POST: a producer's duplicate is answered 204, and what is new 200 (PROTOCOL 5.2.1)."""
     epoch, seq = (_integer(answer.headers.get(name)) for name in ("producer-epoch", "producer-seq"))
     duplicate = answer.status == 204 and seq is not None
-    at = answer.header("stream-next-offset")
+    # The reference server does not say where a duplicate ends.
+    at = answer.headers.get("stream-next-offset", "") if duplicate else answer.header("stream-next-offset")
     return types.AppendResult(at, answer.closed, duplicate, answer.again, epoch, seq)
 
 
@@ -154,10 +155,30 @@ def page(offset: types.Offset, answer: Answer) -> types.Page:
     end = answer.header("stream-next-offset")
     up_to_date = "stream-up-to-date" in answer.headers
     content_type = answer.headers.get("content-type", "")
-    body = answer.body.strip()[1:-1] if types.is_json(content_type) else answer.body
+    body = _messages(answer.body) if types.is_json(content_type) else answer.body
     bodies = (body,) if body else ()
     begins = offset if bodies else end
     return types.Page(bodies, begins, end, up_to_date, answer.closed, content_type, 0 if up_to_date else None)
+
+
+def next_params(page: types.Page, answer: Answer) -> dict[str, str]:
+    """What to ask for behind a page (PROTOCOL 5.7); ``answer`` is where it was."""
+    params = {"offset": page.next_offset}
+    if page.up_to_date:
+        params["live"] = "long-poll"
+    if cursor := answer.headers.get("stream-cursor"):
+        params["cursor"] = cursor  # Else a cache may give the same empty answer again and again (PROTOCOL 10.1).
+    return params
+
+
+def _messages(body: bytes) -> bytes:
+    """What is between the brackets of an array."""
+    array = body.strip()
+    if not array:
+        return b""
+    if not (array.startswith(b"[") and array.endswith(b"]")):
+        raise DurableStreamError("the answer is no JSON array of messages: was it cut off on its way?")
+    return array[1:-1].strip()
 
 
 def _integer(value: str | None) -> int | None:

@@ -120,13 +120,12 @@ class HttpTransport:
         """See ``transport.Transport``: a long-poll after the other (PROTOCOL 5.7)."""
         params = {"offset": offset}
         while True:
-            page = _http.page(params["offset"], await self._attempt("GET", path, [], b"", params, _now() + ATTEMPT_S))
+            answer = await self._attempt("GET", path, [], b"", params, _now() + ATTEMPT_S)
+            page = _http.page(params["offset"], answer)
             yield page
             if page.closed:
                 return
-            params = {"offset": page.next_offset}
-            if page.up_to_date:
-                params["live"] = "long-poll"
+            params = _http.next_params(page, answer)
 
     # -------------------------------------------------------------------------------------------------------- requests
 
