@@ -41,6 +41,12 @@ class Answer:
 Headers = list[tuple[bytes, bytes]]
 
 
+def base_of(url: str) -> str:
+    """The URL that streams are below: a server's own URL, without a path, means ``/v1/stream`` there."""
+    base = url.rstrip("/")
+    return base if urlsplit(base).path else base + PREFIX
+
+
 def append_headers(request: types.AppendRequest) -> Headers:
     """Of a POST (PROTOCOL 5.2). Raises BadRequestError: a value has characters that no header has."""
     headers = [_header("content-type", request.content_type)] if request.content_type is not None else []

@@ -49,7 +49,8 @@ class Client:
 
         Args:
             target: ``HOST:PORT`` of listeners for clients (``--grpc``), several in a list or divided by commas; or the
-                URL of a gateway, like ``https://example.com``, for which the extra ``[http]`` is needed.
+                URL of a gateway, like ``https://example.com``, for which the extra ``[http]`` is needed. A URL with a
+                path is the one that streams are below, of whatever server; without one that is ``/v1/stream`` there.
             token: who this is, if the server asks for that.
             credentials: of TLS, over gRPC; None: not encrypted.
             timeout_s: for how long (seconds) what fails is tried again, where no call says otherwise.

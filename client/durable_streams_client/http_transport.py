@@ -37,9 +37,8 @@ class HttpTransport:
     """
 
     def __init__(self, url: str, token: str | None = None, client: httpx.AsyncClient | None = None) -> None:
-        """``url``: of a gateway or a node, ``/v1/stream`` need not be in it; ``client``: for tests."""
-        base = url.rstrip("/")
-        self._base = base if base.endswith(_http.PREFIX) else base + _http.PREFIX
+        """``url``: as of ``_http.base_of``; ``client``: for tests."""
+        self._base = _http.base_of(url)
         self._headers = [(b"authorization", b"Bearer " + token.encode())] if token is not None else []
         self._client = client or httpx.AsyncClient(
             timeout=httpx.Timeout(ATTEMPT_S, connect=CONNECT_S), limits=httpx.Limits(max_connections=CONNECTIONS)

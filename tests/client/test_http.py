@@ -229,3 +229,29 @@ def test_an_array_of_messages_may_have_space_around_them() -> None:
     for body, messages in ((b"", []), (b" [ ] \n", []), (b" [ 1,\n[2] ] ", [1, [2]])):
         page = _http.page("-1", _http.Answer(200, headers, body))
         assert (page.json(), bool(page.bodies)) == (messages, bool(messages))
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://x", "http://x/v1/stream"),
+        ("https://x:1/", "https://x:1/v1/stream"),
+        ("http://x/v1/stream/", "http://x/v1/stream"),
+        ("http://[::1]:1/events/v2/", "http://[::1]:1/events/v2"),
+    ],
+)
+def test_streams_are_below_the_url_or_where_nodes_have_them(url: str, base: str) -> None:
+    async def script() -> None:
+        asked: list[httpx.Request] = []
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            return httpx.Response(201, headers={"content-type": "text/plain", "stream-next-offset": "1"})
+
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with client_of(HttpTransport(url, client=over)) as found:
+            await found.stream("a/1").fork("b")
+        assert str(asked[0].url) == f"{base}/b"
+        assert asked[0].headers["stream-forked-from"] == f"{httpx.URL(base).path}/a/1"
+
+    play(script)
