@@ -65,7 +65,9 @@ class Producer:
         auto_claim: bool,
         limits: ProducerLimits,
     ) -> None:
-        """``is_fresh``: nobody has had this ``identity`` before."""
+        """``is_fresh``: nobody has had this ``identity`` before. Raises ValueError: no server takes this epoch."""
+        if not 0 <= epoch < 2**53:
+            raise ValueError("epoch must be from 0 to 2**53 - 1")
         self._client = client
         self._stream = stream
         self.id = identity

@@ -54,6 +54,13 @@ def test_what_gathers_while_others_are_under_way_leaves_as_one_batch() -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("epoch", [-1, 2**53])
+def test_an_epoch_that_no_server_takes_is_told_at_once(epoch: int) -> None:
+    """Over gRPC nothing can say it, and a batch that could not be sent would be one whose outcome is unknown."""
+    with pytest.raises(ValueError, match="epoch must be from 0"):
+        made(FakeTransport(), epoch=epoch)
+
+
 def test_messages_become_an_array() -> None:
     async def main() -> None:
         fake = FakeTransport()
