@@ -302,6 +302,10 @@ class Producer:
         """See ``durable_streams_client.Producer.flush``."""
         self._loop.run(self._inner.flush())
 
+    def close_stream(self) -> AppendResult:
+        """See ``durable_streams_client.Producer.close_stream``."""
+        return self._loop.run(self._inner.close_stream())
+
     def close(self) -> None:
         """See ``durable_streams_client.Producer.aclose``."""
         self._loop.run(self._inner.aclose())

@@ -154,6 +154,26 @@ def test_a_producer_writes_each_record_once_and_in_order(target: str) -> None:
     play(target, script)
 
 
+def test_a_producer_closes_the_stream_unless_another_took_over(target: str) -> None:
+    async def script(client: Client, path: str) -> None:
+        stream = await text_stream(client, path)
+        old, new = stream.producer("p"), stream.producer("p", epoch=1)
+        for producer in (old, new):
+            await producer.append("x")
+            await producer.flush()
+        with pytest.raises(e.ProducerFencedError):
+            await old.close_stream()
+        await new.append("x")
+        end = await new.close_stream()
+        head = await stream.head()
+        assert (end.closed, head.closed, end.next_offset) == (True, True, head.offset)
+        assert (await stream.read()).text() == "xxx"
+        with pytest.raises(e.StreamClosedError):
+            await stream.producer().close_stream()
+
+    play(target, script)
+
+
 async def raw(client: Client, **request: Any) -> Any:
     return await client.transport.begin_append(AppendRequest(**request), 10)
 

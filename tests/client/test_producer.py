@@ -347,6 +347,45 @@ def test_a_record_is_something_that_a_stream_holds(record: Any, error: type[Exce
     simulate(main)
 
 
+def test_it_closes_the_stream_behind_everything_that_it_took() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake, ProducerLimits(linger_s=9))
+        await put(producer, "a", "b")
+        closing = [asyncio.ensure_future(producer.close_stream())]
+        await settle()
+        assert [(request.body, request.close) for request, _ in fake.appends] == [(b"ab", False)]
+        fake.answer(0, "2")
+        await settle()
+        request = fake.appends[1][0]
+        assert (request.body, request.close, request.content_type, fake.seqs()) == (b"", True, None, [0, 1])
+        with pytest.raises(e.ClientClosedError):
+            await producer.append("c")
+        closing.append(asyncio.ensure_future(producer.close_stream()))
+        await settle()
+        fake.answer(1, AppendResult("2", closed=True))
+        assert [(await each).closed for each in closing] == [True, True]
+        await producer.aclose()
+        assert len(fake.appends) == 2, "it is closed once"
+
+    simulate(main)
+
+
+def test_one_that_was_fenced_off_closes_nothing() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake)
+        await begun(fake, producer)
+        closing = asyncio.ensure_future(producer.close_stream())
+        await settle()
+        fake.answer(0, e.ProducerFencedError("", 4))
+        for each in (closing, producer.close_stream(), producer.flush()):
+            with pytest.raises(e.ProducerFencedError):
+                await each
+
+    simulate(main)
+
+
 def test_a_body_that_throws_sends_nothing_more() -> None:
     async def main() -> None:
         fake = FakeTransport()
