@@ -1,7 +1,8 @@
 """Requests and answers of the protocol, as headers and values. Pure."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,12 +40,31 @@ class Answer:
 
 
 Headers = list[tuple[bytes, bytes]]
+RequestHeaders = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""Headers that a user adds to each request; a function says them anew for each."""
 
 
 def base_of(url: str) -> str:
     """The URL that streams are below: a server's own URL, without a path, means ``/v1/stream`` there."""
     base = url.rstrip("/")
     return base if urlsplit(base).path else base + PREFIX
+
+
+def headers_for_all(token: str | None, more: Mapping[str, str]) -> Headers:
+    """What goes with each request. Raises ValueError: none of ``more`` takes the place of what the protocol says."""
+    named = {"authorization": f"Bearer {token}"} if token is not None else {}
+    named |= {name.lower(): value for name, value in more.items()}
+    for name, value in named.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or value != value.strip():
+            raise ValueError(f"{name!r} is no header, or has a value that none has")
+        if name in _OWN or name.startswith(("stream-", "producer-")):
+            raise ValueError(f"{name} is a header that the client sets itself")
+    return [_header(*each) for each in named.items()]
+
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OWN = ("content-type", "content-length", "transfer-encoding", "connection", "if-match")
 
 
 def append_headers(request: types.AppendRequest) -> Headers:

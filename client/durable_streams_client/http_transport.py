@@ -36,10 +36,17 @@ class HttpTransport:
     Appends to one stream leave one after the other, since requests on several connections may overtake each other.
     """
 
-    def __init__(self, url: str, token: str | None = None, client: httpx.AsyncClient | None = None) -> None:
-        """``url``: as of ``_http.base_of``; ``client``: for tests."""
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        headers: _http.RequestHeaders | None = None,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        """``url``: as of ``_http.base_of``; ``client``: for tests. Raises ValueError: a header is none."""
         self._base = _http.base_of(url)
-        self._headers = [(b"authorization", b"Bearer " + token.encode())] if token is not None else []
+        self._token = token
+        self._more = headers if callable(headers) else _http.headers_for_all(token, headers or {})
         self._client = client or httpx.AsyncClient(
             timeout=httpx.Timeout(ATTEMPT_S, connect=CONNECT_S), limits=httpx.Limits(max_connections=CONNECTIONS)
         )
@@ -176,13 +183,14 @@ class HttpTransport:
         end_s: float,
     ) -> _http.Answer:
         self._check()
+        more = _http.headers_for_all(self._token, self._more()) if callable(self._more) else self._more
         url = f"{self._base}/{quote(path)}" if path else self._base
         left_s = max(min(ATTEMPT_S, end_s - _now()), 0.001)
         request = asyncio.ensure_future(
             self._client.request(
                 method,
                 url,
-                headers=[*self._headers, *headers],
+                headers=[*more, *headers],
                 content=body,
                 params=params,
                 timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),

@@ -255,3 +255,50 @@ def test_streams_are_below_the_url_or_where_nodes_have_them(url: str, base: str)
         assert asked[0].headers["stream-forked-from"] == f"{httpx.URL(base).path}/a/1"
 
     play(script)
+
+
+def test_headers_of_the_user_go_with_each_request_and_may_change() -> None:
+    async def script() -> None:
+        seen: list[tuple[str, str]] = []
+        answers = [503, 200, 200]
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            seen.append((request.headers["authorization"], request.headers["x-key"]))
+            return httpx.Response(answers.pop(0), headers={"content-type": "a/b", "stream-next-offset": "1"})
+
+        fresh = (f"Bearer {number}" for number in range(9))
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        transport = HttpTransport(
+            "http://x", "token", lambda: {"Authorization": next(fresh), "X-Key": "k"}, client=over
+        )
+        async with client_of(transport) as found:
+            await found.stream("s").head()
+            await found.stream("s").read()
+        assert seen == [(f"Bearer {number}", "k") for number in range(3)], "also of what is sent again"
+
+    play(script)
+
+
+def test_headers_that_are_none_are_told() -> None:
+    for name, value in (("a b", "x"), ("", "x"), ("x", "\n"), ("x", " y"), ("x", "\u20ac")):
+        with pytest.raises(ValueError, match="is no header, or has a value that none has"):
+            Client("http://x", headers={name: value})
+    for name in ("Content-Type", "producer-id", "Stream-Seq"):
+        with pytest.raises(ValueError, match="is a header that the client sets itself"):
+            Client("http://x", headers={name: "x"})
+    with pytest.raises(ValueError, match="headers are of HTTP"):
+        Client("x:1", headers={"x-key": "k"})
+
+    async def script() -> None:
+        async def server(request: httpx.Request) -> httpx.Response:
+            return STORED
+
+        def forgotten() -> dict[str, str]:
+            raise KeyError("TOKEN")
+
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with client_of(HttpTransport("http://x", None, forgotten, client=over)) as found:
+            with pytest.raises(KeyError, match="TOKEN"):
+                await found.stream("s", content_type="text/plain").append("x")
+
+    play(script)
