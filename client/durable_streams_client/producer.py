@@ -153,6 +153,7 @@ class Producer:
         """
         if self._end is None:
             await self.flush()
+        if self._end is None:  # Nobody else began meanwhile.
             self._check()
             self._closed = True
             self._end = asyncio.get_running_loop().create_future()

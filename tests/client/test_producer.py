@@ -352,7 +352,7 @@ def test_it_closes_the_stream_behind_everything_that_it_took() -> None:
         fake = FakeTransport()
         producer = made(fake, ProducerLimits(linger_s=9))
         await put(producer, "a", "b")
-        closing = [asyncio.ensure_future(producer.close_stream())]
+        closing = [asyncio.ensure_future(producer.close_stream()) for _ in range(2)]
         await settle()
         assert [(request.body, request.close) for request, _ in fake.appends] == [(b"ab", False)]
         fake.answer(0, "2")
@@ -364,7 +364,7 @@ def test_it_closes_the_stream_behind_everything_that_it_took() -> None:
         closing.append(asyncio.ensure_future(producer.close_stream()))
         await settle()
         fake.answer(1, AppendResult("2", closed=True))
-        assert [(await each).closed for each in closing] == [True, True]
+        assert [(await each).closed for each in closing] == [True, True, True]
         await producer.aclose()
         assert len(fake.appends) == 2, "it is closed once"
 
