@@ -82,7 +82,7 @@ chaos: dev ## faults in a cluster of real processes under load, and a verdict (K
 conformance: dev node ## the official server suite against our server
 	$(PYTEST) tests/conformance $(ARGS)
 
-clients: dev node ## the official Python and JavaScript clients against our server
+clients: dev node ## the official Python and JavaScript clients against our server, and our SDK against the official one
 	$(PYTEST) tests/clients $(ARGS)
 
 packaging-quick: dev

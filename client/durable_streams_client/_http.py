@@ -1,6 +1,7 @@
 """Requests and answers of the protocol, as headers and values. Pure."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,8 +33,38 @@ class Answer:
             )
         return value
 
+    @property
+    def closed(self) -> bool:
+        """It says that the stream is closed, and ends here (PROTOCOL 4.1)."""
+        return self.headers.get("stream-closed", "").lower() == "true"
+
 
 Headers = list[tuple[bytes, bytes]]
+RequestHeaders = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""Headers that a user adds to each request; a function says them anew for each."""
+
+
+def base_of(url: str) -> str:
+    """The URL that streams are below: a server's own URL, without a path, means ``/v1/stream`` there."""
+    base = url.rstrip("/")
+    return base if urlsplit(base).path else base + PREFIX
+
+
+def headers_for_all(token: str | None, more: Mapping[str, str]) -> Headers:
+    """What goes with each request. Raises ValueError: none of ``more`` takes the place of what the protocol says."""
+    named = {"authorization": f"Bearer {token}"} if token is not None else {}
+    named |= {name.lower(): value for name, value in more.items()}
+    for name, value in named.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or value != value.strip():
+            raise ValueError(f"{name!r} is no header, or has a value that none has")
+        if name in _OWN or name.startswith(("stream-", "producer-")):
+            raise ValueError(f"{name} is a header that the client sets itself")
+    return [_header(*each) for each in named.items()]
+
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_OWN = ("content-type", "content-length", "transfer-encoding", "connection", "if-match")
 
 
 def append_headers(request: types.AppendRequest) -> Headers:
@@ -92,8 +123,9 @@ def appended(answer: Answer) -> types.AppendResult:
     """Of a POST: a producer's duplicate is answered 204, and what is new 200 (PROTOCOL 5.2.1)."""
     epoch, seq = (_integer(answer.headers.get(name)) for name in ("producer-epoch", "producer-seq"))
     duplicate = answer.status == 204 and seq is not None
-    at = answer.header("stream-next-offset")
-    return types.AppendResult(at, _is_closed(answer), duplicate, answer.again, epoch, seq)
+    # The reference server does not say where a duplicate ends.
+    at = answer.headers.get("stream-next-offset", "") if duplicate else answer.header("stream-next-offset")
+    return types.AppendResult(at, answer.closed, duplicate, answer.again, epoch, seq)
 
 
 def created(answer: Answer) -> types.CreateResult:
@@ -102,7 +134,7 @@ def created(answer: Answer) -> types.CreateResult:
         answer.status == 200 and not answer.again,
         answer.header("content-type"),
         answer.header("stream-next-offset"),
-        _is_closed(answer),
+        answer.closed,
         _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
@@ -114,7 +146,7 @@ def head(answer: Answer) -> types.HeadResult:
         answer.header("content-type"),
         answer.header("stream-next-offset"),
         answer.headers.get("stream-first-offset", ""),
-        _is_closed(answer),
+        answer.closed,
         _integer(answer.headers.get("stream-ttl")),
         _time(answer.headers.get("stream-expires-at")),
     )
@@ -149,14 +181,30 @@ def page(offset: types.Offset, answer: Answer) -> types.Page:
     end = answer.header("stream-next-offset")
     up_to_date = "stream-up-to-date" in answer.headers
     content_type = answer.headers.get("content-type", "")
-    body = answer.body.strip()[1:-1] if types.is_json(content_type) else answer.body
+    body = _messages(answer.body) if types.is_json(content_type) else answer.body
     bodies = (body,) if body else ()
     begins = offset if bodies else end
-    return types.Page(bodies, begins, end, up_to_date, _is_closed(answer), content_type, 0 if up_to_date else None)
+    return types.Page(bodies, begins, end, up_to_date, answer.closed, content_type, 0 if up_to_date else None)
 
 
-def _is_closed(answer: Answer) -> bool:
-    return answer.headers.get("stream-closed") == "true"
+def next_params(page: types.Page, answer: Answer) -> dict[str, str]:
+    """What to ask for behind a page (PROTOCOL 5.7); ``answer`` is where it was."""
+    params = {"offset": page.next_offset}
+    if page.up_to_date:
+        params["live"] = "long-poll"
+    if cursor := answer.headers.get("stream-cursor"):
+        params["cursor"] = cursor  # Else a cache may give the same empty answer again and again (PROTOCOL 10.1).
+    return params
+
+
+def _messages(body: bytes) -> bytes:
+    """What is between the brackets of an array."""
+    array = body.strip()
+    if not array:
+        return b""
+    if not (array.startswith(b"[") and array.endswith(b"]")):
+        raise DurableStreamError("the answer is no JSON array of messages: was it cut off on its way?")
+    return array[1:-1].strip()
 
 
 def _integer(value: str | None) -> int | None:
@@ -168,92 +216,3 @@ def _time(value: str | None) -> int | None:
     if value is None:
         return None
     return round(datetime.fromisoformat(value).timestamp() * 1000)
-
-
-# -------------------------------------------------------------------------------------------------------------- errors
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """An error's body, and what comes with it in headers."""
-
-    message: str
-    field: str
-    headers: Mapping[str, str]
-
-    def text(self, name: str) -> str:
-        return self.headers.get(name, "")
-
-    def number(self, name: str) -> int:
-        value = self.headers.get(name, "")
-        return int(value) if value.isdecimal() else 0
-
-    @property
-    def wait_s(self) -> float:
-        value = self.headers.get("retry-after", "")
-        return float(value) if value.isdecimal() else 1.0
-
-
-_ERRORS: Mapping[str, Callable[[_Said], DurableStreamError]] = {
-    "bad_request": lambda e: errors.BadRequestError(e.message, e.field),
-    "path_too_long": lambda e: errors.BadRequestError(e.message, e.field),
-    "invalid_json": lambda e: errors.InvalidJsonError(e.message, e.field),
-    "too_large": lambda e: errors.TooLargeError(e.message, e.field),
-    "not_found": lambda e: errors.StreamNotFoundError(e.message),
-    "deleted": lambda e: errors.StreamDeletedError(e.message),
-    "config_mismatch": lambda e: errors.StreamExistsError(e.message, e.field),
-    "stream_closed": lambda e: errors.StreamClosedError(e.message, e.text("stream-next-offset")),
-    "content_type_mismatch": lambda e: errors.ContentTypeMismatchError(
-        e.message, e.message.removeprefix("the stream holds ")
-    ),
-    "sequence_regression": lambda e: errors.SeqConflictError(e.message),
-    "offset_mismatch": lambda e: errors.OffsetMismatchError(e.message, e.text("stream-next-offset")),
-    "stream_full": lambda e: errors.StreamFullError(e.message),
-    "too_many_producers": lambda e: errors.TooManyProducersError(e.message),
-    "producer_fenced": lambda e: errors.ProducerFencedError(e.message, e.number("producer-epoch")),
-    "sequence_gap": lambda e: errors.SequenceGapError(
-        e.message, e.number("producer-expected-seq"), e.number("producer-received-seq")
-    ),
-    "source_not_found": lambda e: errors.ForkSourceError(e.message, "source_not_found"),
-    "source_deleted": lambda e: errors.ForkSourceError(e.message, "source_deleted"),
-    "offset_gone": lambda e: errors.RetentionGoneError(e.message, e.text("stream-first-offset")),
-    "overloaded": lambda e: errors.OverloadedError(e.message, e.wait_s),
-    "storage_full": lambda e: errors.StorageFullError(e.message, e.wait_s),
-    "unavailable": lambda e: errors.UnavailableError(e.message),
-    "outcome_unknown": lambda e: errors.OutcomeUnknownError(e.message),
-}
-_STATUSES: Mapping[int, str] = {
-    400: "bad_request",
-    404: "not_found",
-    410: "offset_gone",
-    413: "too_large",
-    414: "path_too_long",
-    429: "overloaded",
-    507: "storage_full",
-}
-"""Of an answer that has no code: a proxy's, another server's, or to a HEAD."""
-
-
-def error(answer: Answer, *, changes: bool) -> DurableStreamError:
-    """The exception for an answer that is no success; ``changes``: the request was to change something."""
-    code, message, field = "", "", ""
-    try:
-        body = json.loads(answer.body)["error"]
-        code, message, field = str(body["code"]), str(body["message"]), str(body.get("field", ""))
-    except (ValueError, LookupError, TypeError, RecursionError):
-        message = f"the server answered {answer.status}"
-    if answer.status == 401:
-        return errors.AuthenticationError(message)
-    make = _ERRORS.get(code)
-    if make is None and answer.status == 403:
-        return errors.PermissionDeniedError(message)
-    make = make or _ERRORS.get(_STATUSES.get(answer.status, ""))
-    if make is None and answer.status >= 500:
-        # A proxy's 502, 503 or 504 may come after the server has done it.
-        return errors.OutcomeUnknownError(message) if changes else errors.UnavailableError(message)
-    if make is None:
-        return DurableStreamError(f"{message} ({answer.status})")
-    said = _Said(message, field, answer.headers)
-    if code == "bad_request" and "Producer-Seq 0" in message:
-        return errors.SequenceGapError(message, 0, said.number("producer-received-seq"))
-    return make(said)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from durable_streams_client._arguments import DEFAULT_TARGET
+from durable_streams_client._http import RequestHeaders
 from durable_streams_client.errors import ClientClosedError
 from durable_streams_client.stream import Stream
 from durable_streams_client.transport import Transport
@@ -42,6 +43,7 @@ class Client:
         target: str | Sequence[str] = DEFAULT_TARGET,
         *,
         token: str | None = None,
+        headers: RequestHeaders | None = None,
         credentials: "grpc.ChannelCredentials | None" = None,
         timeout_s: float = 30.0,
     ) -> None:
@@ -49,20 +51,24 @@ class Client:
 
         Args:
             target: ``HOST:PORT`` of listeners for clients (``--grpc``), several in a list or divided by commas; or the
-                URL of a gateway, like ``https://example.com``, for which the extra ``[http]`` is needed.
+                URL of a gateway, like ``https://example.com``, for which the extra ``[http]`` is needed. A URL with a
+                path is the one that streams are below, of whatever server; without one that is ``/v1/stream`` there.
             token: who this is, if the server asks for that.
+            headers: more of each request, over HTTP; a function is asked for them before each one, so that a token that
+                expires can be replaced (``authorization`` comes before ``token``). It must not wait for anything, and
+                what it raises is raised.
             credentials: of TLS, over gRPC; None: not encrypted.
             timeout_s: for how long (seconds) what fails is tried again, where no call says otherwise.
 
         Raises:
-            ValueError: ``target`` names nothing.
+            ValueError: ``target`` names nothing; or the token or a header is none.
 
         """
         if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token and token):
             raise ValueError("the token has characters that none has: was a line end read with it?")
         self.timeout_s = timeout_s
         self._target = [target] if isinstance(target, str) else list(target)
-        self._transport: Transport = _transport(self._target, token, credentials)
+        self._transport: Transport = _transport(self._target, token, headers, credentials)
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -120,13 +126,20 @@ class Client:
         return self._transport
 
 
-def _transport(targets: Sequence[str], token: str | None, credentials: "grpc.ChannelCredentials | None") -> Transport:
+def _transport(
+    targets: Sequence[str],
+    token: str | None,
+    headers: RequestHeaders | None,
+    credentials: "grpc.ChannelCredentials | None",
+) -> Transport:
     found = [each.strip() for target in targets for each in target.split(",") if each.strip()]
     if not found:
         raise ValueError("the target names no node: write HOST:PORT of its --grpc listener, or a URL")
     urls = [each for each in found if each.startswith(("http://", "https://"))]
     # Loaded by name, so that what one of them needs is not needed by the other.
     if not urls:
+        if headers is not None:
+            raise ValueError("headers are of HTTP: over gRPC, credentials may have what is sent with each call")
         over_grpc = importlib.import_module("durable_streams_client.grpc_transport")
         transport: Transport = over_grpc.GrpcTransport(found, token, credentials)
         return transport
@@ -138,5 +151,5 @@ def _transport(targets: Sequence[str], token: str | None, credentials: "grpc.Cha
         if error.name != "httpx":
             raise
         raise ValueError(f"a URL needs httpx: pip install 'durable-streams-cluster[http]' ({error})") from error
-    made: Transport = over_http.HttpTransport(urls[0], token)
+    made: Transport = over_http.HttpTransport(urls[0], token, headers)
     return made

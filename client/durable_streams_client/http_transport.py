@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from durable_streams_client import _http, errors
+from durable_streams_client._http_errors import CHANGES, Asked, error_of
 from durable_streams_client._retry import Backoff, may_end_in_time
 from durable_streams_client.errors import DurableStreamError
 from durable_streams_client.types import (
@@ -27,7 +28,6 @@ ATTEMPT_S = 40.0
 """The server has so long for one request: it waits for a leader itself, and for what a long-poll waits for."""
 CONNECTIONS = 200
 RANDOM = SystemRandom()
-CHANGES = ("POST", "PUT", "DELETE")
 
 
 class HttpTransport:
@@ -36,11 +36,17 @@ class HttpTransport:
     Appends to one stream leave one after the other, since requests on several connections may overtake each other.
     """
 
-    def __init__(self, url: str, token: str | None = None, client: httpx.AsyncClient | None = None) -> None:
-        """``url``: of a gateway or a node, ``/v1/stream`` need not be in it; ``client``: for tests."""
-        base = url.rstrip("/")
-        self._base = base if base.endswith(_http.PREFIX) else base + _http.PREFIX
-        self._headers = [(b"authorization", b"Bearer " + token.encode())] if token is not None else []
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        headers: _http.RequestHeaders | None = None,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        """``url``: as of ``_http.base_of``; ``client``: for tests. Raises ValueError: a header is none."""
+        self._base = _http.base_of(url)
+        self._token = token
+        self._more = headers if callable(headers) else _http.headers_for_all(token, headers or {})
         self._client = client or httpx.AsyncClient(
             timeout=httpx.Timeout(ATTEMPT_S, connect=CONNECT_S), limits=httpx.Limits(max_connections=CONNECTIONS)
         )
@@ -120,13 +126,12 @@ class HttpTransport:
         """See ``transport.Transport``: a long-poll after the other (PROTOCOL 5.7)."""
         params = {"offset": offset}
         while True:
-            page = _http.page(params["offset"], await self._attempt("GET", path, [], b"", params, _now() + ATTEMPT_S))
+            answer = await self._attempt("GET", path, [], b"", params, _now() + ATTEMPT_S)
+            page = _http.page(params["offset"], answer)
             yield page
             if page.closed:
                 return
-            params = {"offset": page.next_offset}
-            if page.up_to_date:
-                params["live"] = "long-poll"
+            params = _http.next_params(page, answer)
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -178,13 +183,14 @@ class HttpTransport:
         end_s: float,
     ) -> _http.Answer:
         self._check()
+        more = _http.headers_for_all(self._token, self._more()) if callable(self._more) else self._more
         url = f"{self._base}/{quote(path)}" if path else self._base
         left_s = max(min(ATTEMPT_S, end_s - _now()), 0.001)
         request = asyncio.ensure_future(
             self._client.request(
                 method,
                 url,
-                headers=[*self._headers, *headers],
+                headers=[*more, *headers],
                 content=body,
                 params=params,
                 timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),
@@ -209,7 +215,8 @@ class HttpTransport:
             raise errors.OutcomeUnknownError(why) from None
         answer = _http.Answer(response.status_code, response.headers, response.content)
         if response.status_code >= 300:
-            raise _http.error(answer, changes=method in CHANGES)
+            sent = response.request.url.raw_path.decode()
+            raise error_of(answer, Asked(method, sent, headers))
         return answer
 
     def _check(self) -> None:

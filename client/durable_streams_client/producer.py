@@ -27,10 +27,12 @@ Acknowledgement = asyncio.Future[AppendResult]
 class _Batch:
     """One append: it keeps its number until it is acknowledged."""
 
-    __slots__ = ("acks", "body", "cost", "is_sent", "seq", "waits")
+    __slots__ = ("acks", "body", "closes", "cost", "is_sent", "seq", "waits")
 
-    def __init__(self, seq: int, body: bytes, acks: list[Acknowledgement], cost: int) -> None:
+    def __init__(self, seq: int, body: bytes, acks: list[Acknowledgement], cost: int, *, closes: bool = False) -> None:
         self.seq, self.body, self.acks, self.cost = seq, body, acks, cost
+        self.closes = closes
+        """It has no records, and closes the stream."""
         self.is_sent = False
         """It is under way, or was."""
         self.waits = False
@@ -65,7 +67,9 @@ class Producer:
         auto_claim: bool,
         limits: ProducerLimits,
     ) -> None:
-        """``is_fresh``: nobody has had this ``identity`` before."""
+        """``is_fresh``: nobody has had this ``identity`` before. Raises ValueError: no server takes this epoch."""
+        if not 0 <= epoch < 2**53:
+            raise ValueError("epoch must be from 0 to 2**53 - 1")
         self._client = client
         self._stream = stream
         self.id = identity
@@ -87,6 +91,8 @@ class Producer:
         self._changed = asyncio.Event()
         self._failure: DurableStreamError | None = None
         self._closed = False
+        self._end: Acknowledgement | None = None
+        """Of the batch that closes the stream."""
 
     async def append(self, record: Any) -> Acknowledgement:
         """Take one record; waits while there is no room, and not until it is stored.
@@ -138,6 +144,24 @@ class Producer:
             await self._changed.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def close_stream(self) -> AppendResult:
+        """Flush, let the stream take no more appends, for ever (PROTOCOL 5.3), and take no more.
+
+        Unlike ``Stream.close`` this is one of the batches: one that was fenced off closes nothing, and neither does
+        whoever comes after another one that closed it. Raises what ``flush`` does.
+        """
+        if self._end is None:
+            await self.flush()
+        if self._end is None:  # Nobody else began meanwhile.
+            self._check()
+            self._closed = True
+            self._end = asyncio.get_running_loop().create_future()
+            self._buffered += RECORD_COST
+            self._unacknowledged.append(_Batch(self._seq, b"", [self._end], RECORD_COST, closes=True))
+            self._seq += 1
+            self._pump()
+        return await asyncio.shield(self._end)
 
     async def aclose(self) -> None:
         """Flush, and take no more. Raises what ``flush`` does."""
@@ -206,7 +230,8 @@ class Producer:
 
     def _send(self, batch: _Batch) -> None:
         place = ProducerBatch(self.id, self.epoch, batch.seq)
-        request = AppendRequest(self._stream.path, batch.body, self._stream.content_type, producer=place)
+        type_ = None if batch.closes else self._stream.content_type
+        request = AppendRequest(self._stream.path, batch.body, type_, batch.closes, producer=place)
         try:
             sent = self._client.transport.begin_append(request, self._limits.delivery_timeout_s)
         except Exception as error:

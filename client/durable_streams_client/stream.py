@@ -190,7 +190,8 @@ class Stream:
 
         Args:
             id: names it for ever in the stream; None: one that nobody else has.
-            epoch: of one that goes on under its ``id`` after a restart, larger than those before; it fences them off.
+            epoch: of one that goes on under its ``id`` after a restart, larger than those before, and less than 2**53;
+                it fences them off.
             auto_claim: go on in the next epoch if another one wrote before.
             limits: of batches, and of what waits; None: those of a ``ProducerLimits()``.
 

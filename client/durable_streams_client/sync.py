@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from durable_streams_client import client, follower, producer, stream
 from durable_streams_client._arguments import DEFAULT_TARGET
 from durable_streams_client._batching import ProducerLimits
+from durable_streams_client._http import RequestHeaders
 from durable_streams_client.errors import ClientClosedError, DurableStreamError
 from durable_streams_client.types import (
     START,
@@ -109,10 +110,11 @@ class Client:
         target: str | Sequence[str] = DEFAULT_TARGET,
         *,
         token: str | None = None,
+        headers: RequestHeaders | None = None,
         credentials: "grpc.ChannelCredentials | None" = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._inner = client.Client(target, token=token, credentials=credentials, timeout_s=timeout_s)
+        self._inner = client.Client(target, token=token, headers=headers, credentials=credentials, timeout_s=timeout_s)
         self._loop = _Loop()
 
     def stream(self, path: str, *, content_type: str | None = None) -> "Stream":
@@ -301,6 +303,10 @@ class Producer:
     def flush(self) -> None:
         """See ``durable_streams_client.Producer.flush``."""
         self._loop.run(self._inner.flush())
+
+    def close_stream(self) -> AppendResult:
+        """See ``durable_streams_client.Producer.close_stream``."""
+        return self._loop.run(self._inner.close_stream())
 
     def close(self) -> None:
         """See ``durable_streams_client.Producer.aclose``."""

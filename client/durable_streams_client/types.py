@@ -34,7 +34,7 @@ class AppendResult:
     """An append that is stored, durably on a majority of the voters."""
 
     next_offset: Offset
-    """Where it ends; of a duplicate, where the original did."""
+    """Where it ends; of a duplicate, where the original did, and empty if the server does not say so."""
     closed: bool = False
     """The stream takes no more."""
     duplicate: bool = False

@@ -154,6 +154,26 @@ def test_a_producer_writes_each_record_once_and_in_order(target: str) -> None:
     play(target, script)
 
 
+def test_a_producer_closes_the_stream_unless_another_took_over(target: str) -> None:
+    async def script(client: Client, path: str) -> None:
+        stream = await text_stream(client, path)
+        old, new = stream.producer("p"), stream.producer("p", epoch=1)
+        for producer in (old, new):
+            await producer.append("x")
+            await producer.flush()
+        with pytest.raises(e.ProducerFencedError):
+            await old.close_stream()
+        await new.append("x")
+        end = await new.close_stream()
+        head = await stream.head()
+        assert (end.closed, head.closed, end.next_offset) == (True, True, head.offset)
+        assert (await stream.read()).text() == "xxx"
+        with pytest.raises(e.StreamClosedError):
+            await stream.producer().close_stream()
+
+    play(target, script)
+
+
 async def raw(client: Client, **request: Any) -> Any:
     return await client.transport.begin_append(AppendRequest(**request), 10)
 
@@ -204,6 +224,7 @@ def test_each_thing_that_can_go_wrong_is_an_error_of_its_own(target: str) -> Non
         )
         await fails(stream.append("x" * 200_000), e.TooLargeError, "body is larger than 102400 bytes", field="body")
         await fails(client.stream("no/such").read(), e.StreamNotFoundError, "no stream at this path")
+        await fails(client.stream("no/such").head(), e.StreamNotFoundError, "")
         await fails(client.stream("no/such").append("x"), e.StreamNotFoundError, "")
         await fails(client.stream(path, content_type="text/html").create(), e.StreamExistsError, "another Content-Type")
         await stream.append("x", stream_seq="5")
@@ -225,6 +246,7 @@ def test_each_thing_that_can_go_wrong_is_an_error_of_its_own(target: str) -> Non
         await fails(stream.append("x"), e.StreamClosedError, "this stream is closed", offset=end)
         await stream.delete()
         await fails(stream.read(), e.StreamDeletedError, "its forks still need its data")
+        await fails(stream.head(), e.StreamDeletedError, "")
 
     play(target, script)
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from durable_streams_client import Client
+from durable_streams_client import Client, _http
 from durable_streams_client import errors as e
 from durable_streams_client.http_transport import HttpTransport
 from tests.client.fake import client_of
@@ -151,5 +151,154 @@ def test_the_end_of_a_client_ends_what_is_under_way() -> None:
         await asyncio.wait([*waits, flushing, ack])
         assert [type(each.exception()) for each in waits] == [e.OutcomeUnknownError, e.ClientClosedError]
         assert isinstance(flushing.exception(), e.OutcomeUnknownError)
+
+    play(script)
+
+
+def test_a_duplicate_of_a_producer_may_have_no_offset() -> None:
+    """The reference server's has none: what was sent again is stored all the same."""
+
+    async def script() -> None:
+        answers = [
+            httpx.Response(200, headers={"stream-next-offset": "1", "producer-epoch": "0", "producer-seq": "0"}),
+            httpx.Response(502),
+            httpx.Response(204, headers={"producer-epoch": "0", "producer-seq": "1"}),
+        ]
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            return answers.pop(0)
+
+        async with client(server) as found:
+            producer = found.stream("s", content_type="text/plain").producer()
+            for record in "ab":
+                await producer.append(record)
+                await producer.flush()
+            assert not answers
+            answers.append(httpx.Response(204))
+            with pytest.raises(e.DurableStreamError, match="has no stream-next-offset"):
+                await found.stream("s", content_type="text/plain").append("x")
+
+    play(script)
+
+
+def test_a_follower_gives_the_cursor_back_that_it_was_given() -> None:
+    """A cache between the two tells its requests apart by it, and would else answer with what it has for ever."""
+
+    async def script() -> None:
+        asked: list[dict[str, str]] = []
+        up_to_date = {"content-type": "text/plain", "stream-up-to-date": "true"}
+        answers = [
+            httpx.Response(200, headers={"content-type": "text/plain", "stream-next-offset": "1"}, text="a"),
+            httpx.Response(200, headers=up_to_date | {"stream-next-offset": "2"}, text="b"),
+            httpx.Response(204, headers=up_to_date | {"stream-next-offset": "2", "stream-cursor": "7 & 8"}),
+            httpx.Response(204, headers=up_to_date | {"stream-next-offset": "2", "stream-cursor": "9"}),
+            httpx.Response(200, headers=up_to_date | {"stream-next-offset": "3", "stream-closed": "true"}, text="c"),
+        ]
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            asked.append(dict(request.url.params))
+            return answers.pop(0)
+
+        async with client(server) as found:
+            assert [page.text() async for page in found.stream("s").follow()] == ["a", "b", "c"]
+        live = {"offset": "2", "live": "long-poll"}
+        cursors = [{}, {"cursor": "7 & 8"}, {"cursor": "9"}]
+        assert asked == [{"offset": "-1"}, {"offset": "1"}, *(live | cursor for cursor in cursors)]
+
+    play(script)
+
+
+@pytest.mark.parametrize("body", ["[12,34", "12,34]", "<html>", "["])
+def test_messages_that_were_cut_off_are_told(body: str) -> None:
+    """Even if what is left of them is JSON: the last of ``[12,34`` is not 3."""
+
+    async def script() -> None:
+        async def server(request: httpx.Request) -> httpx.Response:
+            headers = {"content-type": "application/json", "stream-next-offset": "1", "stream-up-to-date": "true"}
+            return httpx.Response(200, headers=headers, text=body)
+
+        async with client(server) as found:
+            with pytest.raises(e.DurableStreamError, match="no JSON array of messages: was it cut off"):
+                await found.stream("s").read()
+
+    play(script)
+
+
+def test_an_array_of_messages_may_have_space_around_them() -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8", "stream-next-offset": "1"}
+    for body, messages in ((b"", []), (b" [ ] \n", []), (b" [ 1,\n[2] ] ", [1, [2]])):
+        page = _http.page("-1", _http.Answer(200, headers, body))
+        assert (page.json(), bool(page.bodies)) == (messages, bool(messages))
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://x", "http://x/v1/stream"),
+        ("https://x:1/", "https://x:1/v1/stream"),
+        ("http://x/v1/stream/", "http://x/v1/stream"),
+        ("http://[::1]:1/events/v2/", "http://[::1]:1/events/v2"),
+    ],
+)
+def test_streams_are_below_the_url_or_where_nodes_have_them(url: str, base: str) -> None:
+    async def script() -> None:
+        asked: list[httpx.Request] = []
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            return httpx.Response(201, headers={"content-type": "text/plain", "stream-next-offset": "1"})
+
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with client_of(HttpTransport(url, client=over)) as found:
+            await found.stream("a/1").fork("b")
+        assert str(asked[0].url) == f"{base}/b"
+        assert asked[0].headers["stream-forked-from"] == f"{httpx.URL(base).path}/a/1"
+
+    play(script)
+
+
+def test_headers_of_the_user_go_with_each_request_and_may_change() -> None:
+    async def script() -> None:
+        seen: list[tuple[str, str]] = []
+        answers = [503, 200, 200]
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            seen.append((request.headers["authorization"], request.headers["x-key"]))
+            return httpx.Response(answers.pop(0), headers={"content-type": "a/b", "stream-next-offset": "1"})
+
+        fresh = (f"Bearer {number}" for number in range(9))
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        transport = HttpTransport(
+            "http://x", "token", lambda: {"Authorization": next(fresh), "X-Key": "k"}, client=over
+        )
+        async with client_of(transport) as found:
+            await found.stream("s").head()
+            await found.stream("s").read()
+        assert seen == [(f"Bearer {number}", "k") for number in range(3)], "also of what is sent again"
+
+    play(script)
+
+
+def test_headers_that_are_none_are_told() -> None:
+    for name, value in (("a b", "x"), ("", "x"), ("x", "\n"), ("x", " y"), ("x", "\u20ac")):
+        with pytest.raises(ValueError, match="is no header, or has a value that none has"):
+            Client("http://x", headers={name: value})
+    for name in ("Content-Type", "producer-id", "Stream-Seq"):
+        with pytest.raises(ValueError, match="is a header that the client sets itself"):
+            Client("http://x", headers={name: "x"})
+    with pytest.raises(ValueError, match="headers are of HTTP"):
+        Client("x:1", headers={"x-key": "k"})
+
+    async def script() -> None:
+        async def server(request: httpx.Request) -> httpx.Response:
+            return STORED
+
+        def forgotten() -> dict[str, str]:
+            raise KeyError("TOKEN")
+
+        over = httpx.AsyncClient(transport=httpx.MockTransport(server))
+        async with client_of(HttpTransport("http://x", None, forgotten, client=over)) as found:
+            with pytest.raises(KeyError, match="TOKEN"):
+                await found.stream("s", content_type="text/plain").append("x")
 
     play(script)

@@ -54,6 +54,13 @@ def test_what_gathers_while_others_are_under_way_leaves_as_one_batch() -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("epoch", [-1, 2**53])
+def test_an_epoch_that_no_server_takes_is_told_at_once(epoch: int) -> None:
+    """Over gRPC nothing can say it, and a batch that could not be sent would be one whose outcome is unknown."""
+    with pytest.raises(ValueError, match="epoch must be from 0"):
+        made(FakeTransport(), epoch=epoch)
+
+
 def test_messages_become_an_array() -> None:
     async def main() -> None:
         fake = FakeTransport()
@@ -336,6 +343,45 @@ def test_a_record_is_something_that_a_stream_holds(record: Any, error: type[Exce
             await producer.append(record)
         await producer.flush()
         assert fake.appends == []
+
+    simulate(main)
+
+
+def test_it_closes_the_stream_behind_everything_that_it_took() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake, ProducerLimits(linger_s=9))
+        await put(producer, "a", "b")
+        closing = [asyncio.ensure_future(producer.close_stream()) for _ in range(2)]
+        await settle()
+        assert [(request.body, request.close) for request, _ in fake.appends] == [(b"ab", False)]
+        fake.answer(0, "2")
+        await settle()
+        request = fake.appends[1][0]
+        assert (request.body, request.close, request.content_type, fake.seqs()) == (b"", True, None, [0, 1])
+        with pytest.raises(e.ClientClosedError):
+            await producer.append("c")
+        closing.append(asyncio.ensure_future(producer.close_stream()))
+        await settle()
+        fake.answer(1, AppendResult("2", closed=True))
+        assert [(await each).closed for each in closing] == [True, True, True]
+        await producer.aclose()
+        assert len(fake.appends) == 2, "it is closed once"
+
+    simulate(main)
+
+
+def test_one_that_was_fenced_off_closes_nothing() -> None:
+    async def main() -> None:
+        fake = FakeTransport()
+        producer = made(fake)
+        await begun(fake, producer)
+        closing = asyncio.ensure_future(producer.close_stream())
+        await settle()
+        fake.answer(0, e.ProducerFencedError("", 4))
+        for each in (closing, producer.close_stream(), producer.flush()):
+            with pytest.raises(e.ProducerFencedError):
+                await each
 
     simulate(main)
 

@@ -35,7 +35,7 @@ def test_the_same_without_an_event_loop(server: Server) -> None:
         assert (fork.content_type, fork.path) == ("application/json", f"{path}/fork")
         assert [each.path for each in client.list(path)] == [path, f"{path}/fork"]
         follower = stream.follow()
-        stream.close()
+        assert stream.producer().close_stream().closed
         assert [each["n"] for each in follower.iter_json()] == list(range(100))
         assert (follower.closed, follower.up_to_date, follower.lag_bytes) == (True, True, 0)
         with fork.follow(max_bytes=1) as pages:

@@ -1,1 +1,1 @@
-"""The official clients, unmodified, against our server."""
+"""The official clients, unmodified, against our server; and our SDK against the official one."""
