@@ -29,8 +29,11 @@
 
 ``retryable``: the same call may succeed later, and it certainly did not happen. ``maybe_applied``: it may have
 happened, so that trying again may do it twice; a ``Producer`` makes that safe. Neither: somebody has to change
-something.
+something. Of a producer's batch, or whatever else may be sent twice, both may change: when the answer to the first
+sending was lost, a refusal of the second says nothing of the first, and has ``maybe_applied``.
 """
+
+from typing import Self
 
 
 class DurableStreamError(Exception):
@@ -41,7 +44,13 @@ class DurableStreamError(Exception):
     retryable = False
     maybe_applied = False
     resent = False
-    """It is the answer to a request that was sent before, and nobody knows what came of that."""
+    """It is the answer to a request that was sent before, and nobody knows what came of that: it may have happened."""
+
+    def after_another(self) -> Self:
+        """The same, of a request that was sent before: stored then, perhaps, and refused now."""
+        self.resent = self.maybe_applied = True
+        self.retryable = False
+        return self
 
 
 class BadRequestError(DurableStreamError):

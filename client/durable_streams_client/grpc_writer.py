@@ -150,8 +150,7 @@ class Writer:
         if operation.future.done():
             return  # Nobody waits any more.
         if isinstance(outcome, DurableStreamError):
-            outcome.resent = operation.unknown
-            operation.future.set_exception(outcome)
+            operation.future.set_exception(outcome.after_another() if operation.unknown else outcome)
         elif isinstance(outcome, AppendResult) and operation.unknown:
             operation.future.set_result(replace(outcome, resent=True))
         elif isinstance(outcome, CreateResult) and operation.unknown:

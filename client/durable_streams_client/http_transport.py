@@ -153,11 +153,9 @@ class HttpTransport:
             begun_s = _now()
             try:
                 answer = await self._attempt(method, path, headers or [], body, params, end_s)
-            except errors.StreamNotFoundError:
-                if not (missing_is_done and unknown):
-                    raise
-                return _http.Answer(204, {}, b"")  # By the request before.
             except DurableStreamError as error:
+                if missing_is_done and unknown and isinstance(error, errors.StreamNotFoundError):
+                    return _http.Answer(204, {}, b"")  # By the request before.
                 resent, unknown = unknown, unknown or error.maybe_applied
                 may = (error.retryable and not isinstance(error, errors.StorageFullError)) or (
                     error.maybe_applied and repeats
@@ -167,8 +165,7 @@ class HttpTransport:
                     may = may and may_end_in_time(_now() - begun_s, end_s - _now() - wait_s)
                 if not may or _now() + wait_s >= end_s:
                     raised = _at_last(error, unknown=unknown, changes=method in CHANGES)
-                    raised.resent = resent
-                    raise raised from None
+                    raise (raised.after_another() if resent and method in CHANGES else raised) from None
             else:
                 return replace(answer, again=unknown)
             await asyncio.sleep(wait_s)

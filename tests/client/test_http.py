@@ -55,6 +55,29 @@ def test_what_a_proxy_says_leaves_open_whether_it_was_done(status: int) -> None:
     play(script)
 
 
+def test_a_refusal_after_a_lost_answer_says_nothing_of_the_first_sending() -> None:
+    async def script() -> None:
+        asked: list[str] = []
+
+        async def server(request: httpx.Request) -> httpx.Response:
+            asked.append(request.method)
+            if len(asked) == 1:
+                raise httpx.ReadError("the connection broke", request=request)
+            return httpx.Response(409, json={"error": {"code": "stream_closed", "message": "this stream is closed"}})
+
+        async with client(server) as found:
+            producer = found.stream("s", content_type="text/plain").producer()
+            record = await producer.append("x")
+            with pytest.raises(e.StreamClosedError) as told:
+                await record
+            assert (asked, told.value.maybe_applied, told.value.resent) == (["POST"] * 2, True, True)
+            with pytest.raises(e.StreamClosedError) as told:
+                await found.stream("s", content_type="text/plain").append("x")
+            assert (told.value.maybe_applied, told.value.resent) == (False, False)
+
+    play(script)
+
+
 def test_a_server_of_something_else_is_told() -> None:
     async def script() -> None:
         async def page(request: httpx.Request) -> httpx.Response:
