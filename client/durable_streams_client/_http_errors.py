@@ -56,7 +56,7 @@ class _Said:
 
 _ERRORS: Mapping[str, Callable[[_Said], DurableStreamError]] = {
     "bad_request": lambda e: errors.BadRequestError(e.message, e.field),
-    "path_too_long": lambda e: errors.BadRequestError(e.message, e.field),
+    "path_too_long": lambda e: errors.BadRequestError(e.message, e.field, "path_too_long"),
     "invalid_json": lambda e: errors.InvalidJsonError(e.message, e.field),
     "too_large": lambda e: errors.TooLargeError(e.message, e.field),
     "not_found": lambda e: errors.StreamNotFoundError(e.message),

@@ -134,7 +134,7 @@ _Make = Callable[[pb.Error], DurableStreamError]
 _ERRORS: Mapping["pb.Error.Code.ValueType", _Make] = {
     pb.Error.BAD_REQUEST: lambda e: errors.BadRequestError(e.message, e.field),
     pb.Error.INVALID_JSON: lambda e: errors.InvalidJsonError(e.message, e.field),
-    pb.Error.PATH_TOO_LONG: lambda e: errors.BadRequestError(e.message, e.field),
+    pb.Error.PATH_TOO_LONG: lambda e: errors.BadRequestError(e.message, e.field, "path_too_long"),
     pb.Error.TOO_LARGE: lambda e: errors.TooLargeError(e.message, e.field),
     pb.Error.NOT_FOUND: lambda e: errors.StreamNotFoundError(e.message),
     pb.Error.DELETED: lambda e: errors.StreamDeletedError(e.message),

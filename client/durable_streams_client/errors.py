@@ -54,13 +54,15 @@ class DurableStreamError(Exception):
 
 
 class BadRequestError(DurableStreamError):
-    """It breaks a rule; ``field`` names what is wrong."""
+    """It breaks a rule; ``field`` names what is wrong. The ``code`` is ``path_too_long`` where it is that."""
 
     code = "bad_request"
 
-    def __init__(self, message: str, field: str = "") -> None:
+    def __init__(self, message: str, field: str = "", code: str = "") -> None:
         super().__init__(message)
         self.field = field
+        if code:
+            self.code = code
 
 
 class InvalidJsonError(BadRequestError):

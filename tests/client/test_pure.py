@@ -51,8 +51,7 @@ def test_each_code_is_an_error_of_its_own(code: "pb.Error.Code.ValueType") -> No
     error = _wire.error(pb.Error(code=code, message="words", field="f", offset="o"))
     assert type(error) is not DurableStreamError
     assert str(error) == "words"
-    name = pb.Error.Code.Name(code).lower()
-    assert error.code == ("bad_request" if name == "path_too_long" else name)
+    assert error.code == pb.Error.Code.Name(code).lower()
 
 
 def test_an_error_of_a_newer_server_says_what_may_be_done() -> None:

@@ -14,6 +14,7 @@ Offsets are as they are on the wire. Headers that every response has are checked
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,12 +32,16 @@ METHODS = {*["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "BREW"]
 class Client:
     """Runs one command at a time on the loop; the node lives as long as the script."""
 
-    def __init__(self, runner: asyncio.Runner) -> None:
+    def __init__(self, runner: asyncio.Runner, start: Callable[[Limits], Awaitable[World]]) -> None:
         self._runner = runner
+        self._start = start
         self._limits = Limits()
-        self._world: World = runner.run(started())
+        self._world: World = runner.run(self._started())
         self._root = ""
         self._begun: dict[str, tuple[asgi.Exchange, int]] = {}
+
+    async def _started(self) -> World:
+        return await self._start(self._limits)
 
     def handle(self, command: Command) -> str:
         if command.name in METHODS:
@@ -103,7 +108,7 @@ class Client:
 
     async def do_limit(self, command: Command) -> str:
         self._limits = replace(self._limits, **{command.word(): int(command.word())})
-        self._world = await started(limits=self._limits)
+        self._world = await self._started()
         return ""
 
     async def do_trim(self, command: Command) -> str:
@@ -129,7 +134,7 @@ class Client:
 @pytest.mark.parametrize("path", scripts(__file__, "*.http.txt"), ids=lambda path: path.name.partition(".")[0])
 def test_http(path: Path, rewrite: bool) -> None:
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        client = Client(runner)
+        client = Client(runner, lambda limits: started(limits=limits))
         run_script(path, client.handle, rewrite=rewrite)
         client.end()
 

@@ -19,7 +19,9 @@ class Recent:
     def __init__(self) -> None:
         self._pages: deque[Page] = deque()
         self._last: Page | None = None
-        """What came last, with bodies or without."""
+        """What came last, without its bodies: what is read at its end."""
+        self._heard = ("", 0)
+        """How far which stream goes, in bytes, as any reader was told; it may not have come here yet."""
         self.size = 0
         """Bytes of the bodies that are kept."""
 
@@ -29,17 +31,23 @@ class Recent:
         return self._last.next if self._last is not None else None
 
     @property
+    def closed(self) -> bool:
+        """Whether the stream is known to be closed, and to end where ``end`` is."""
+        return self._last is not None and self._last.closed
+
+    @property
     def ttl_s(self) -> int | None:
         """Of the stream; None also when nothing is known."""
         return self._last.ttl_s if self._last is not None else None
 
     def add(self, page: Page) -> bool:
         """Take the next page; whether it says something that was not known."""
+        self.hear(page)
         before = self._last
         if before is not None and (page.stream != before.stream or page.start != before.next):
             self.forget()
             before = None
-        self._last = page
+        self._last = replace(page, start=page.next, bodies=[], encoded={}, after_cr=False)
         if page.bodies:
             if self._pages and before is not None:
                 # Whoever reads it later has more to read; and a form of it that was encoded says otherwise.
@@ -49,6 +57,13 @@ class Recent:
         elif self._pages and page.closed:
             self._pages[-1] = replace(self._pages[-1], closed=True, up_to_date=True, encoded={})
         return before is None or bool(page.bodies) or page.closed
+
+    def hear(self, page: Page) -> None:
+        """Note how far the stream goes; ``page`` is what some reader was told."""
+        end = page.next.position + page.behind
+        # Without bodies it may be at an offset behind the end, which anybody can make up.
+        if page.bodies and (page.stream != self._heard[0] or end > self._heard[1]):
+            self._heard = (page.stream, end)
 
     def keep(self, most_bytes: int) -> None:
         """Forget the oldest pages beyond so many bytes."""
@@ -63,16 +78,12 @@ class Recent:
     def at(self, at: Offset, max_bytes: int | None) -> Page | None:
         """What follows ``at``, as far as one page goes; None: that is not known here.
 
-        A reader that is ahead of what came has nothing to read yet.
+        Nor is it of a reader that is ahead of what came, or at its end while more is known to be there: whether he has
+        read all, the node knows.
         """
         last = self._last
-        if last is None:
-            return None
-        if at == last.next or (at.generation == last.next.generation and at.position > last.next.position):
-            closed = last.closed and at == last.next
-            empty = replace(last, start=at, next=at, bodies=[], encoded={}, up_to_date=True, after_cr=False)
-            empty.closed = closed
-            return empty
+        if last is not None and at == last.next:
+            return last if last.up_to_date and self._heard[1] <= at.position else None
         for page in reversed(self._pages):
             if page.start == at:
                 return _first(page, max_bytes)

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from durable_streams_client import errors, types
+from durable_streams_client import errors
 from durable_streams_client.transport import Transport
 from durable_streams_cluster.answer import Answer
 from durable_streams_cluster.api import Described, From, Page, ReadRejected
@@ -60,15 +60,8 @@ class RemoteStreams:
     def create(self, command: Create) -> Answer:
         """See ``api.Streams``."""
         size = self._admit(command.body)
-        if command.body and command.content_type is None and command.fork is not None:
-            return self._answer(asyncio.ensure_future(self._fork(command, command.fork.source)), size)
-        made = self._transport.create(values.create_of(command, command.content_type), self._timeout_s)
+        made = self._transport.create(values.create_of(command), self._timeout_s)
         return self._answer(asyncio.ensure_future(made), size)
-
-    async def _fork(self, command: Create, source: str) -> types.CreateResult:
-        """A body of the type of the fork's source: what it is sent as depends on that."""
-        found = await self._transport.head(source, self._timeout_s)
-        return await self._transport.create(values.create_of(command, found.content_type), self._timeout_s)
 
     def append(self, command: Append) -> Answer:
         """See ``api.Streams``."""
@@ -120,7 +113,7 @@ class RemoteStreams:
         try:
             found = await self._transport.list_streams(prefix, after, limit, self._timeout_s)
         except errors.DurableStreamError as error:
-            raise values.refused_of(error) from error
+            raise values.unasked_of(error) from error
         return [values.described_of(each.path, each) for each in found]
 
     async def read(

@@ -7,7 +7,7 @@ import math
 
 from durable_streams_client import errors, types
 from durable_streams_cluster.api import BadOffset, Described, OffsetGone, Page, ReadRejected
-from durable_streams_cluster.asked import INVALID_JSON, TOO_LARGE, BadRequest
+from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.errors import ClusterError, OutcomeUnknown, Overloaded, StorageFull, Unavailable
 from durable_streams_cluster.streams import offsets
 from durable_streams_cluster.streams.commands import Append, Create
@@ -42,7 +42,7 @@ def append_of(command: Append) -> types.AppendRequest:
     producer = command.producer
     return types.AppendRequest(
         command.path,
-        _text(command.body, json=command.content_type is not None and is_json(command.content_type)),
+        _text(command.body, command.content_type),
         command.content_type,
         command.close,
         command.stream_seq,
@@ -51,8 +51,8 @@ def append_of(command: Append) -> types.AppendRequest:
     )
 
 
-def create_of(command: Create, content_type: str | None) -> types.CreateRequest:
-    """To the SDK; ``content_type`` is what the body is of, also where the command leaves that to a fork's source."""
+def create_of(command: Create) -> types.CreateRequest:
+    """To the SDK. A body without a type is that of a fork whose source was not found: it is as it was sent."""
     fork = command.fork
     at = str(fork.offset) if fork is not None and fork.offset is not None else None
     return types.CreateRequest(
@@ -61,13 +61,13 @@ def create_of(command: Create, content_type: str | None) -> types.CreateRequest:
         command.ttl_s,
         command.expires_at_ms,
         command.closed,
-        _text(command.body, json=content_type is not None and is_json(content_type)),
+        _text(command.body, command.content_type),
         types.Fork(fork.source, at, fork.sub_offset) if fork is not None else None,
     )
 
 
-def _text(body: bytes, *, json: bool) -> bytes:
-    return b"[" + body + b"]" if json and body else body
+def _text(body: bytes, content_type: str | None) -> bytes:
+    return b"[" + body + b"]" if body and content_type is not None and is_json(content_type) else body
 
 
 def outcome_of(result: Result) -> Outcome:
@@ -125,32 +125,30 @@ def unread_of(error: errors.DurableStreamError) -> ReadRejected:
             return OffsetGone(offsets.parse(error.offset))
         case errors.BadRequestError(field="offset"):
             return BadOffset()
-        case errors.BadRequestError():
-            raise broken_of(error) from error
         case _:
-            raise refused_of(error) from error
+            raise unasked_of(error) from error
 
 
 def undescribed_of(error: errors.DurableStreamError) -> NotFound | SoftDeleted:
     """Why nothing is known of a stream. Raises BadRequest, ClusterError."""
     if isinstance(error, errors.StreamNotFoundError):
         return _absent(error)
-    raise (broken_of if isinstance(error, errors.BadRequestError) else refused_of)(error) from error
+    raise unasked_of(error) from error
+
+
+def unasked_of(error: errors.DurableStreamError) -> BadRequest | ClusterError:
+    """Why a question has no answer."""
+    return broken_of(error) if isinstance(error, errors.BadRequestError) else refused_of(error)
 
 
 def _absent(error: errors.StreamNotFoundError) -> NotFound | SoftDeleted:
     return SoftDeleted() if isinstance(error, errors.StreamDeletedError) else NotFound()
 
 
-def broken_of(error: errors.DurableStreamError) -> BadRequest:
+def broken_of(error: errors.BadRequestError) -> BadRequest:
     """A rule that the cluster has and this gateway does not, as another bound of an append."""
-    field = getattr(error, "field", "") or "request"
-    rule = str(error).removeprefix(field).strip()
-    if isinstance(error, errors.TooLargeError):
-        return BadRequest(field, rule, TOO_LARGE)
-    if isinstance(error, errors.InvalidJsonError):
-        return BadRequest(field, rule, INVALID_JSON)
-    return BadRequest(field, rule)
+    field = error.field or "request"
+    return BadRequest(field, str(error).removeprefix(field).strip(), error.code)
 
 
 def refused_of(error: errors.DurableStreamError) -> ClusterError:
