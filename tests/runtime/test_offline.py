@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.config import Config
 from durable_streams_cluster.errors import ConfigError, CorruptData, DataDirLocked, StorageError
 from durable_streams_cluster.ids import Index, NodeId
-from durable_streams_cluster.node import _identity
+from durable_streams_cluster.opening import identity
 from durable_streams_cluster.raft import FEATURE_LEVEL, Entry, EntryKind, Member, Membership
 from durable_streams_cluster.raft.messages import entry_crc
 from durable_streams_cluster.replica import quorum_loss
@@ -80,7 +80,7 @@ def started(path: Path) -> StoredIdentity:
     """Who a node that starts on it takes it for."""
     kv = RocksKv.open(path, memory_budget=64 * MIB)
     try:
-        return _identity(Config.load({"data-dir": str(path)}, {}, None), kv, IdentityFile(path))
+        return identity(Config.load({"data-dir": str(path)}, {}, None), kv, IdentityFile(path))
     finally:
         kv.close()
 
