@@ -141,7 +141,9 @@ class Reading:
     # --- What readers do.
 
     def arrive(self) -> None:
-        self.readers.append(Reader(self.stream, self.chance.choice(self.stream.ends)))
+        reader = Reader(self.stream, self.chance.choice(self.stream.ends))
+        self.readers.append(reader)
+        self._read(reader, self.most(), fresh=True)
 
     def read(self) -> None:
         reader = self.chance.choice(self.readers) if self.readers else None
@@ -166,7 +168,7 @@ class Reading:
         """Of what was kept."""
         history = self.streams[page.stream]
         assert page.start == reader.at
-        assert page.stream == reader.stream.name or page.start == START, "offsets name the stream"
+        assert page.stream == reader.stream.name or reader.stream is not self.stream, "it is of one that is gone"
         first, last = history.ends.index(page.start), history.ends.index(page.next)
         assert page.bodies == history.bodies[first:last]
         assert page.after_cr == (bool(page.bodies) and history.follows_cr(first))
@@ -178,7 +180,8 @@ class Reading:
             assert page.next == end, "more is here"
             assert page.bodies or not reader.behind, "it was told that there is more"
         assert not page.closed or (history.closed and page.next == history.ends[-1] and page.up_to_date)
-        assert page.closed or page.next != end or not self.recent.closed, "nobody else will tell it"
+        last = self.recent.at(end, None)
+        assert page.closed or page.next != end or last is None or not last.closed, "nobody else will tell it"
         form = f"{page.start}{page.next}{page.bodies}{page.up_to_date}{page.closed}{page.after_cr}".encode()
         assert page.encoded.setdefault("form", form) == form
         self.given.append((page, copy.deepcopy(page)))
@@ -230,7 +233,7 @@ def test_what_is_not_counted_is_not_kept() -> None:
     assert (Body.kept, recent.size) == (0, 0)
     assert recent.end == stream.ends[-1], "where it goes on is still known"
     recent.forget()
-    assert (recent.end, recent.ttl_s, recent.closed) == (None, None, False)
+    assert (recent.end, recent.ttl_s) == (None, None)
 
 
 def test_an_offset_that_was_made_up_says_nothing_of_the_stream() -> None:
@@ -278,7 +281,7 @@ def test_who_reads_another_stream_asks_the_node() -> None:
     recent = Recent()
     recent.add(of().page(START, None))
     assert recent.at(START, None) is not None
-    recent.hear(of(b"one", name="2").page(START, None))
+    recent.hear(of(name="2").page(START, None))
     assert recent.at(START, None) is None
 
 

@@ -40,8 +40,9 @@ def broken_off() -> AioRpcError:
 class Open:
     """One call of Follow or Write: what the node sends, until it ends or is broken off."""
 
-    def __init__(self, node: "Node", run: Callable[["Open"], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, node: "Node", name: str, run: Callable[["Open"], Coroutine[Any, Any, None]]) -> None:
         self._node = node
+        self._name = name
         self._sent: asyncio.Queue[Any] = asyncio.Queue()
         self._asked: asyncio.Queue[Any] = asyncio.Queue()
         self._task = asyncio.ensure_future(self._run(run))
@@ -57,6 +58,7 @@ class Open:
 
     async def send(self, message: Any) -> None:
         """Of the node."""
+        await asyncio.sleep(self._node.delay_of.get(f"reply to {self._name}", 0))
         await self._node.travel()
         self._sent.put_nowait(message)
 
@@ -102,11 +104,15 @@ class Node:
         self.calls = calls
         self.asked: Counter[str] = Counter()
         """How often each call was made."""
+        self.followed: list[str] = []
+        """Where each upstream read began."""
         self.open: list[Open] = []
         self.reaches = True
         """Else every call fails, as if nobody listened."""
         self.delay: Callable[[], float] | None = None
         """How long a message travels, in seconds."""
+        self.delay_of: dict[str, float] = {}
+        """The same besides, of a request of one kind, or of a reply to it: ``reply to Read``."""
 
     async def travel(self) -> None:
         if self.delay is not None:
@@ -132,8 +138,10 @@ class Node:
 
     async def _unary(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self.asked[name] += 1
+        await asyncio.sleep(self.delay_of.get(name, 0))
         await self.travel()
         reply = await self.answer(call())
+        await asyncio.sleep(self.delay_of.get(f"reply to {name}", 0))
         await self.travel()
         return reply
 
@@ -148,16 +156,17 @@ class Node:
 
     def Follow(self, request: pb.FollowRequest, **_: Any) -> Open:  # noqa: N802
         self.asked["Follow"] += 1
+        self.followed.append(request.offset)
 
         async def run(call: Open) -> None:
             await self.travel()
             await self.calls.follow(request, call.send)
 
-        return Open(self, run)
+        return Open(self, "Follow", run)
 
     def Write(self, **_: Any) -> Open:  # noqa: N802
         self.asked["Write"] += 1
-        return Open(self, lambda call: self.calls.write(call.asked, call.send))
+        return Open(self, "Write", lambda call: self.calls.write(call.asked, call.send))
 
 
 class Gateway:

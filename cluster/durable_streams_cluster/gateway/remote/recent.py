@@ -21,7 +21,7 @@ class Recent:
         self._last: Page | None = None
         """What came last, without its bodies: what is read at its end."""
         self._heard = ("", 0)
-        """How far which stream goes, in bytes, as any reader was told; it may not have come here yet."""
+        """Which stream it is, and how far it goes in bytes, as any reader was told; it may not have come here yet."""
         self.size = 0
         """Bytes of the bodies that are kept."""
 
@@ -29,11 +29,6 @@ class Recent:
     def end(self) -> Offset | None:
         """Where the newest page ends; None: nothing is known."""
         return self._last.next if self._last is not None else None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the stream is known to be closed, and to end where ``end`` is."""
-        return self._last is not None and self._last.closed
 
     @property
     def ttl_s(self) -> int | None:
@@ -59,11 +54,10 @@ class Recent:
         return before is None or bool(page.bodies) or page.closed
 
     def hear(self, page: Page) -> None:
-        """Note how far the stream goes; ``page`` is what some reader was told."""
-        end = page.next.position + page.behind
+        """Note which stream it is, and how far it goes; ``page`` is what some reader was told."""
+        before = self._heard[1] if page.stream == self._heard[0] else 0
         # Without bodies it may be at an offset behind the end, which anybody can make up.
-        if page.bodies and (page.stream != self._heard[0] or end > self._heard[1]):
-            self._heard = (page.stream, end)
+        self._heard = (page.stream, max(before, page.next.position + page.behind) if page.bodies else before)
 
     def keep(self, most_bytes: int) -> None:
         """Forget the oldest pages beyond so many bytes."""
@@ -79,10 +73,12 @@ class Recent:
         """What follows ``at``, as far as one page goes; None: that is not known here.
 
         Nor is it of a reader that is ahead of what came, or at its end while more is known to be there: whether he has
-        read all, the node knows.
+        read all, the node knows. Nor where another stream is known to be: both begin at one offset.
         """
         last = self._last
-        if last is not None and at == last.next:
+        if last is None or last.stream != self._heard[0]:
+            return None
+        if at == last.next:
             return last if last.up_to_date and self._heard[1] <= at.position else None
         for page in reversed(self._pages):
             if page.start == at:

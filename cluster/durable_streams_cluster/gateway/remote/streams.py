@@ -6,13 +6,13 @@ answered from the tail of their stream (``tails``), and others of the same are a
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
 from durable_streams_client import errors
 from durable_streams_client.transport import Transport
-from durable_streams_cluster.answer import Answer
+from durable_streams_cluster.answer import Answer, Told
 from durable_streams_cluster.api import Described, From, Page, ReadRejected
 from durable_streams_cluster.errors import OutcomeUnknown, Overloaded
 from durable_streams_cluster.gateway.remote import values
@@ -59,45 +59,43 @@ class RemoteStreams:
 
     def create(self, command: Create) -> Answer:
         """See ``api.Streams``."""
-        size = self._admit(command.body)
-        made = self._transport.create(values.create_of(command), self._timeout_s)
-        return self._answer(asyncio.ensure_future(made), size)
+        return self._send(command.body, lambda: self._transport.create(values.create_of(command), self._timeout_s))
 
     def append(self, command: Append) -> Answer:
         """See ``api.Streams``."""
-        size = self._admit(command.body)
-        return self._answer(self._transport.begin_append(values.append_of(command), self._timeout_s), size)
+        return self._send(
+            command.body, lambda: self._transport.begin_append(values.append_of(command), self._timeout_s)
+        )
 
     def delete(self, command: Delete) -> Answer:
         """See ``api.Streams``."""
-        size = self._admit(b"")
-        return self._answer(asyncio.ensure_future(self._transport.delete(command.path, self._timeout_s)), size)
+        return self._send(b"", lambda: self._transport.delete(command.path, self._timeout_s))
 
-    def _admit(self, body: bytes) -> int:
+    def _send(self, body: bytes, send: Callable[[], Awaitable[values.Result]]) -> Answer:
         size = len(body) + COMMAND_BYTES
         fits = self.inflight_bytes + size <= self._limits.max_inflight_bytes or not self.waiting
         if not fits or self.waiting >= self._limits.max_pending_proposals:
             raise Overloaded("too many requests wait for the cluster; nothing was stored")
-        return size
-
-    def _answer(self, future: "asyncio.Future[Any]", size: int) -> Answer:
-        self.inflight_bytes += size
-        self.waiting += 1
         answer = Answer()
-        future.add_done_callback(partial(self._done, answer, size))
+        try:
+            future = asyncio.ensure_future(send())
+        except errors.DurableStreamError as error:
+            answer.tell(values.told_of(error))
+        else:
+            self.inflight_bytes += size
+            self.waiting += 1
+            future.add_done_callback(partial(self._done, answer, size))
         return answer
 
     def _done(self, answer: Answer, size: int, future: "asyncio.Future[values.Result]") -> None:
         self.inflight_bytes -= size
         self.waiting -= 1
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, errors.DurableStreamError):
-            answer.tell(values.told_of(error))
-        elif error is not None or future.cancelled():
-            log.error("a write failed", exc_info=error)
-            answer.tell(OutcomeUnknown("this gateway failed; it may or may not be stored"))
-        else:
-            answer.tell(values.outcome_of(future.result()))
+        try:
+            told = _told_of(future)
+        except (Exception, asyncio.CancelledError):  # Whatever it is, somebody waits.
+            log.exception("a write failed")
+            told = OutcomeUnknown("this gateway failed; it may or may not be stored")
+        answer.tell(told)
 
     # ----------------------------------------------------------------------------------------------------------- reads
 
@@ -164,9 +162,21 @@ class RemoteStreams:
         path, at, max_bytes = place
         offset = at.value if isinstance(at, From) else str(at)
         try:
-            return values.page_of(await self._transport.read(path, offset, max_bytes or 0, self._timeout_s))
+            page = values.page_of(await self._transport.read(path, offset, max_bytes or 0, self._timeout_s))
         except errors.DurableStreamError as error:
             return values.unread_of(error)
+        self.tails.hear(path, page)
+        return page
+
+
+def _told_of(future: "asyncio.Future[values.Result]") -> Told:
+    """What became of a write. Raises what nobody expects."""
+    error = future.exception()
+    if error is None:
+        return values.outcome_of(future.result())
+    if not isinstance(error, errors.DurableStreamError):
+        raise error
+    return values.told_of(error)
 
 
 def _watched(read: Coroutine[Any, Any, Page | ReadRejected]) -> _Read:

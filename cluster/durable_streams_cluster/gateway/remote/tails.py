@@ -5,13 +5,18 @@ what came (``recent``).
 """
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
 
 from durable_streams_client import errors
 from durable_streams_client.transport import Transport
 from durable_streams_client.types import NOW
+from durable_streams_cluster.api import Page
 from durable_streams_cluster.gateway.remote import values
 from durable_streams_cluster.gateway.remote.recent import Recent
+
+log = logging.getLogger(__name__)
 
 LINGER_S = 10.0
 """So long after the last reader a tail stays: the next long-poll comes at once. Not where that would renew a window."""
@@ -43,6 +48,12 @@ class Tails:
         """The tail of a stream, if there is one."""
         return self._tails.get(path)
 
+    def hear(self, path: str, page: Page) -> None:
+        """Some reader of the stream was told this by the cluster."""
+        tail = self._tails.get(path)
+        if tail is not None:
+            tail.recent.hear(page)
+
     def register(self, path: str, token: object, wake: Callable[[], None]) -> None:
         """See ``watching.Registry``; begins the tail of the stream, if there is none."""
         tail = self._tails.get(path)
@@ -61,12 +72,10 @@ class Tails:
         if self._tails.get(tail.path) is tail:
             self._tails[tail.path] = self._tails.pop(tail.path)
         self._size += more_bytes
-        for other in tuple(self._tails.values()):
-            if self._size <= self._most_bytes:
-                return
-            before = other.recent.size
+        others = iter(self._tails.values())
+        while self._size > self._most_bytes and (other := next(others, None)) is not None:
+            self._size -= other.recent.size
             other.recent.keep(0)
-            self._size -= before
 
     def drop(self, tail: "Tail") -> None:
         """It is over, or nobody needs it."""
@@ -95,6 +104,10 @@ class Tail:
         self._tails = tails
         self._readers: dict[object, Callable[[], None]] = {}
         self._lingering: asyncio.TimerHandle | None = None
+        self._broken_s: float | None = None
+        """Since when it is."""
+        self._wait_s = FIRST_WAIT_S
+        """Until the next attempt."""
         self.task = asyncio.ensure_future(self._run())
 
     def add(self, reader: object, wake: Callable[[], None]) -> None:
@@ -105,9 +118,8 @@ class Tail:
             self._lingering = None
 
     def remove(self, reader: object) -> None:
-        """It waits no longer."""
-        self._readers.pop(reader, None)
-        if self._readers:
+        """It waits no longer. Somebody unknown may be of another tail, which was here before."""
+        if self._readers.pop(reader, None) is None or self._readers:
             return
         if self.recent.end is None or self.recent.ttl_s is not None:
             self.end()
@@ -121,41 +133,63 @@ class Tail:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        broken_s: float | None = None
-        wait_s = FIRST_WAIT_S
         while True:
-            at = self.recent.end
             try:
-                async for page in self._transport.follow(self.path, str(at) if at is not None else NOW, 0):
-                    broken_s, wait_s, self.lost = None, FIRST_WAIT_S, None
-                    before = self.recent.size
-                    if self.recent.add(values.page_of(page)):
-                        self.recent.keep(TAIL_BYTES)
-                        self._tails.took(self, self.recent.size - before)
-                        self._wake()
-                    del page
-            except errors.DurableStreamError as error:
+                await self._follow()
+            except Exception as error:
                 self._tails.broken += 1
-                broken_s = loop.time() if broken_s is None else broken_s
-                self._failed(error, loop.time() - broken_s)
+                self._broken_s = loop.time() if self._broken_s is None else self._broken_s
+                self._failed(error, loop.time() - self._broken_s)
             else:
-                self._tails.drop(self)  # It is closed, and whoever reads it finds that out.
-                self._wake()
-                return
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, MOST_WAIT_S)
+                if not self._readers:
+                    self._tails.drop(self)
+                    return
+                # It is closed. Whoever reads it finds that out and leaves; who stays has found another one here.
+                self._wait_s = MOST_WAIT_S
+                self._begin_anew()
+            await asyncio.sleep(self._wait_s)
+            self._wait_s = min(2 * self._wait_s, MOST_WAIT_S)
 
-    def _failed(self, error: errors.DurableStreamError, for_s: float) -> None:
-        if not error.retryable:
-            # Another stream may be here, or none: what was known is of no use. Or the token is refused.
-            before = self.recent.size
-            self.recent.forget()
-            self._tails.took(self, -before)
-            self.lost = error if isinstance(error, (errors.AuthenticationError, errors.PermissionDeniedError)) else None
+    async def _follow(self) -> None:
+        """Return when the stream is closed."""
+        at = self.recent.end
+        pages = self._transport.follow(self.path, str(at) if at is not None else NOW, 0)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                self._take(values.page_of(page))
+                del page
+
+    def _take(self, page: Page) -> None:
+        self._broken_s, self._wait_s, self.lost = None, FIRST_WAIT_S, None
+        before = self.recent.size
+        if self.recent.add(page):
+            self.recent.keep(TAIL_BYTES)
+            self._tails.took(self, self.recent.size - before)
             self._wake()
-        elif for_s >= CUT_OFF_S:
-            self.lost = error
-            self._wake()
+
+    def _failed(self, error: Exception, for_s: float) -> None:
+        match error:
+            case errors.DurableStreamError(retryable=True):
+                if for_s >= CUT_OFF_S:
+                    self.lost = error
+                    self._wake()
+            case errors.AuthenticationError() | errors.PermissionDeniedError():
+                self.lost = error
+                self._begin_anew()
+            case errors.DurableStreamError():  # Another stream is here, or none.
+                self.lost = None
+                self._begin_anew()
+            case _:
+                if not for_s:
+                    log.error("the upstream read of %s failed, and is tried again", self.path, exc_info=error)
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What was known is of no use; readers find out from the cluster."""
+        before = self.recent.size
+        self.recent.forget()
+        self._tails.took(self, -before)
+        self._wake()
 
     def _wake(self) -> None:
         for wake in tuple(self._readers.values()):
