@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from durable_streams_cluster.api import Page
-from durable_streams_cluster.gateway.remote.recent import Recent
+from durable_streams_cluster.gateway.remote.recent import NEAR, Recent
 from durable_streams_cluster.streams.offsets import START, Offset
 
 BODIES = [b"\r", b"\n", b"a\r", b"\nb", b"cd", b"efghij"]
@@ -264,6 +264,15 @@ def test_what_is_kept_is_read_from_here() -> None:
     assert [recent.at(end, None) is not None for end in stream.ends] == [False, True, True, True, True, True]
     recent.keep(9)
     assert [recent.at(end, None) is not None for end in stream.ends] == [False, False, False, True, True, True]
+
+
+def test_who_is_far_behind_is_not_given_many_small_pages() -> None:
+    recent, stream = Recent(), Stream("1", 1, "x/y")
+    for _ in range(NEAR + 3):
+        stream.append(b"x")
+        recent.add(stream.page(stream.ends[-2], None))
+    served = [recent.at(end, None) is not None for end in stream.ends]
+    assert served == [False] * 3 + [True] * (NEAR + 1)
 
 
 def test_pages_that_do_not_adjoin_are_no_stream() -> None:

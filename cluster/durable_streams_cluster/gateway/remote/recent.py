@@ -5,12 +5,16 @@ read of their own, which ended somewhere else.
 """
 
 from collections import deque
+from itertools import islice
 
 from msgspec.structs import replace
 
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import media_type
 from durable_streams_cluster.streams.offsets import Offset
+
+NEAR = 64
+"""Pages from the end at which a reader is served here. One further behind gets many as one page from the cluster."""
 
 
 class Recent:
@@ -80,7 +84,7 @@ class Recent:
             return None
         if at == last.next:
             return last if last.up_to_date and self._heard[1] <= at.position else None
-        for page in reversed(self._pages):
+        for page in islice(reversed(self._pages), NEAR):
             if page.start == at:
                 return _first(page, max_bytes)
             if page.start.position < at.position < page.next.position:
