@@ -266,8 +266,9 @@ class GrpcLimits:
     """One request, or one reply: the largest append and what is around it, some 256 KiB of small ones, or a row of less
     than 1 KiB for each of ``MAX_MEMBERS``."""
     connections: int = grpc_connections(Limits().max_connections)
-    streams: int = GRPC_CALLS
-    """Calls under way on one connection: as many as there may be, for a gateway follows all its streams on one."""
+    streams: int = 2 * GRPC_CALLS
+    """Calls under way on one connection. More than there may be: a gateway follows all its streams on one, and what is
+    too much is refused, where it would wait in silence for its turn on the connection."""
     keepalive_s: float = 10.0
     keepalive_timeout_s: float = 10.0
     """As of ``PeerLimits``. Clients may be far away, and nothing waits for them."""
