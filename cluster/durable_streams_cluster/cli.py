@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -127,13 +127,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return parse_strictly(build(), argv, BY_KEY)
 
 
-def parse_strictly(parser: argparse.ArgumentParser, argv: Sequence[str], known: Iterable[str]) -> argparse.Namespace:
+def parse_strictly(
+    parser: argparse.ArgumentParser, argv: Sequence[str], known: Mapping[str, Setting]
+) -> argparse.Namespace:
     """Parse, and say of an unknown flag which of the ``known`` ones may have been meant. Raises ConfigError."""
     options, unknown = parser.parse_known_args(argv)
     for argument in unknown:
         flag = argument.partition("=")[0]
         if flag.startswith("--"):
-            unknown_key(flag[2:], f"flag {flag}", known)
+            if (setting := known.get(flag[2:])) is not None:
+                raise ConfigError(f"flag {flag}: give it as {setting.env} in the environment, or in the file")
+            unknown_key(flag[2:], f"flag {flag}", [key for key, setting in known.items() if setting.flag])
         raise ConfigError(f"unexpected argument {argument!r}")
     return options
 

@@ -1,5 +1,6 @@
 """What a stand-alone gateway was told, as frozen and checked values. Pure, as ``config``."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class GatewayConfig:
             values.refuse("ops", f"{workers} workers take ports up to {ops.port + workers - 1}, and http is among them")
         return GatewayConfig(
             target=values.get("target", _parse_target),
-            token=values.get("token", _parse_token),
+            token=_token(values),
             workers=workers,
             http=http,
             ops=ops,
@@ -64,13 +65,15 @@ def _parse_target(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _parse_token(text: str) -> str | None:
-    if not (text.isascii() and " " not in text):
-        raise ValueError("has characters that no token has")
+def _token(values: Values) -> str | None:
+    """Without saying in an error what it is."""
+    text = values.given["token"].text
+    if not re.fullmatch(r"[!-~]*", text):
+        values.refuse("token", "has characters that no token has: a line end perhaps, from a file")
     return text or None
 
 
 def _parse_workers(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= MAX_WORKERS):
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(f"{text!r} is not a number from 1 to {MAX_WORKERS}")
     return int(text)

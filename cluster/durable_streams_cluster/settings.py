@@ -103,7 +103,12 @@ BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
 _GATEWAY = "the gateway"
 GATEWAY_SETTINGS: tuple[Setting, ...] = (
     Setting(
-        "target", "127.0.0.1:4438", "HOST:GRPC,...", _GATEWAY, "--grpc listeners of nodes; one will do, several survive"
+        "target",
+        "127.0.0.1:4438",
+        "HOST:GRPC,...",
+        _GATEWAY,
+        "--grpc listeners of nodes; one will do, several survive",
+        "list",
     ),
     Setting("token", "", "TOKEN", _GATEWAY, "who this gateway is to the nodes, if they ask", flag=False),
     Setting("workers", "1", "N", _GATEWAY, "processes that share --http; the ops listener of each is one port higher"),
