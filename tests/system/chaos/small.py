@@ -8,10 +8,11 @@ tests.
 import sys
 
 from durable_streams_client.cli import main
-from durable_streams_cluster import node
+from durable_streams_cluster import opening
 from durable_streams_cluster.limits import KIB
 from durable_streams_cluster.raft import Settings, core
 from durable_streams_cluster.replica import compaction, snapshots
+from durable_streams_cluster.storage.rocks import RocksKv
 from tests.system.power.node import SmallKv
 
 
@@ -24,5 +25,6 @@ class SmallSettings(Settings, frozen=True):
 if __name__ == "__main__":
     SmallKv.soon, compaction.KEPT_LOG_BYTES, snapshots.BYTES_PER_TICK = map(int, sys.argv[1:4])
     compaction.HELD_LOG_BYTES = 16 * compaction.KEPT_LOG_BYTES
-    node.RocksKv, core.Settings = SmallKv, SmallSettings
+    assert opening.RocksKv is RocksKv, "what opens stores is elsewhere now"
+    opening.RocksKv, core.Settings = SmallKv, SmallSettings
     sys.exit(main(sys.argv[4:]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from durable_streams_client.cli import main
-from durable_streams_cluster import node
+from durable_streams_cluster import opening
 from durable_streams_cluster.limits import MIB
 from durable_streams_cluster.replica import compaction
 from durable_streams_cluster.storage.rocks import RocksKv
@@ -29,5 +29,6 @@ class SmallKv(RocksKv):
 
 if __name__ == "__main__":
     SmallKv.soon, compaction.KEPT_LOG_BYTES = int(sys.argv[1]), int(sys.argv[2])
-    node.RocksKv = SmallKv
+    assert opening.RocksKv is RocksKv, "what opens stores is elsewhere now"
+    opening.RocksKv = SmallKv
     sys.exit(main(sys.argv[3:]))
