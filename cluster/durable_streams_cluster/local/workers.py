@@ -42,13 +42,13 @@ class Workers:
         self.address = Address(address.host, self._held.getsockname()[1])
         self._program = [*program, "--http", str(self.address), "--worker"]
         self._processes: dict[int, Process] = {}
+        self._creating: set[asyncio.Future[Process]] = set()
         self._attending: dict[int, asyncio.Task[int]] = {}
         self._count = count
-        self._stopping = False
 
     def pids(self) -> list[int]:
         """Of those that run."""
-        return [process.pid for _, process in sorted(self._processes.items())]
+        return [process.pid for _, process in sorted(self._processes.items()) if process.returncode is None]
 
     async def start(self, stopping: asyncio.Event) -> list[str]:
         """Start all of them, and return their ready lines once all have said one; fewer when ``stopping`` is set.
@@ -90,14 +90,20 @@ class Workers:
             self._attending[number] = asyncio.ensure_future(self._run_again(number))
 
     async def _run_again(self, number: int) -> int:
-        with contextlib.suppress(ConfigError, Unavailable):
-            await self._start(number, attend=False)
+        try:
+            line = await self._start(number, attend=False)
+        except (ConfigError, Unavailable, OSError) as error:  # There may be no memory for a process, for a while.
+            log.error("worker %d was not started again: %s", number, error)  # noqa: TRY400
+        else:
+            log.info("worker %d serves again: %s", number, line)
         process = self._processes.get(number)
         return await self._attend(number, process) if process is not None else 1
 
     async def stop(self) -> None:
         """Ask every one to drain and wait for it, in bounded time; then end those that did not."""
-        self._stopping = True
+        for task in self._attending.values():
+            task.cancel()
+        await asyncio.gather(*self._creating, *self._attending.values(), return_exceptions=True)
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -109,17 +115,14 @@ class Workers:
                 log.error("worker %d did not end, and is ended by force", number)
                 process.kill()
             await process.wait()
-        for task in self._attending.values():
-            task.cancel()
         self._held.close()
 
     async def _start(self, number: int, *, attend: bool = True) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *self._program, str(number), stdin=PIPE, stdout=PIPE, start_new_session=True
-        )
-        self._processes[number] = process
-        if self._stopping:
-            process.terminate()
+        # Called off in between, there would be a process that nobody knows, nor waits for.
+        creating = asyncio.ensure_future(self._create(number))
+        self._creating.add(creating)
+        creating.add_done_callback(self._creating.discard)
+        process = await asyncio.shield(creating)
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode(errors="replace").strip()
         if not line.startswith("ready "):
@@ -129,6 +132,13 @@ class Workers:
         if attend:
             self._attending[number] = asyncio.ensure_future(self._attend(number, process))
         return line
+
+    async def _create(self, number: int) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            *self._program, str(number), stdin=PIPE, stdout=PIPE, start_new_session=True
+        )
+        self._processes[number] = process
+        return process
 
     async def _attend(self, number: int, process: Process) -> int:
         code = await process.wait()
