@@ -9,7 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import SystemRandom
 
-from durable_streams_client.errors import AuthenticationError, DurableStreamError, PermissionDeniedError
+from durable_streams_client.errors import (
+    AuthenticationError,
+    DurableStreamError,
+    OverloadedError,
+    PermissionDeniedError,
+)
 from durable_streams_client.grpc_transport import GrpcTransport
 from durable_streams_client.transport import Transport
 from durable_streams_cluster.clock import Clock, SystemClock
@@ -150,8 +155,8 @@ class Reach:
         """Ask for what only a cluster with a leader answers."""
         try:
             await self._transport.list_streams("", "", 1, PATIENCE_S)
-        except PermissionDeniedError:
-            pass  # It answers, and this token may do other things.
+        except (PermissionDeniedError, OverloadedError):
+            pass  # It answers: this token may do other things, or it has much to do.
         except AuthenticationError as error:
             words = "the cluster does not take this gateway's token (DURABLE_STREAMS_TOKEN)"
             self._seen = _Seen(False, f"{words}: {error}")
@@ -159,6 +164,10 @@ class Reach:
         except DurableStreamError as error:
             advice = "start a node there (durable-streams serve), or give --target its --grpc address"
             self._seen = _Seen(False, f"{error}. Next step: {advice}")
+            return
+        except Exception as error:  # This goes on for as long as the gateway.
+            log.exception("the cluster could not be looked at")
+            self._seen = _Seen(False, f"this gateway failed: {error}")
             return
         self._seen = _Seen(True, f"answers at {self._target}")
         self.found.set()

@@ -169,17 +169,27 @@ class Node:
         return Open(self, "Write", lambda call: self.calls.write(call.asked, call.send))
 
 
+def listening(world: World) -> Node:
+    """The service of a node."""
+    calls = Calls(world.limits, Metrics())
+    calls.attach(world.streams, Crowd(world.limits))
+    return Node(calls)
+
+
+def transport_to(node: Node) -> GrpcTransport:
+    transport = GrpcTransport(["node:1"], waits_for_room=False)
+    stub: Any = lambda *_: node  # noqa: E731
+    transport._stub = transport._writer._stub = stub  # type: ignore[method-assign]
+    return transport
+
+
 class Gateway:
     """A stand-alone gateway in front of one node."""
 
     def __init__(self, world: World, limits: Limits | None = None) -> None:
         limits = limits or world.limits
-        calls = Calls(world.limits, Metrics())
-        calls.attach(world.streams, Crowd(world.limits))
-        self.world, self.node, self.metrics = world, Node(calls), Metrics()
-        self.transport = GrpcTransport(["node:1"], waits_for_room=False)
-        stub: Any = lambda _: self.node  # noqa: E731
-        self.transport._stub = self.transport._writer._stub = stub  # type: ignore[method-assign]
+        self.world, self.node, self.metrics = world, listening(world), Metrics()
+        self.transport = transport_to(self.node)
         self.streams = RemoteStreams(self.transport, limits)
         self.app = GatewayApp(self.streams, limits, world.clock, Random(1), self.metrics)
 
