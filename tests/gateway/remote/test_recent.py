@@ -168,7 +168,7 @@ class Reading:
         """Of what was kept."""
         history = self.streams[page.stream]
         assert page.start == reader.at
-        assert page.stream == reader.stream.name or reader.stream is not self.stream, "it is of one that is gone"
+        assert page.stream == reader.stream.name, "offsets name the stream"
         first, last = history.ends.index(page.start), history.ends.index(page.next)
         assert page.bodies == history.bodies[first:last]
         assert page.after_cr == (bool(page.bodies) and history.follows_cr(first))
@@ -286,15 +286,17 @@ def test_pages_that_do_not_adjoin_are_no_stream() -> None:
 
 
 def test_who_reads_another_stream_asks_the_node() -> None:
-    """Both are empty, so that their offset is one; which of them is there now is not known here."""
-    recent = Recent()
-    recent.add(of().page(START, None))
-    assert recent.at(START, None) is not None
-    recent.hear(of(name="2").page(START, None))
+    """All streams that are at a path one after the other begin at one offset; two forks of one source share more."""
+    recent, stream = Recent(), of(b"one")
+    recent.add(stream.page(START, None))
+    end = stream.ends[-1]
     assert recent.at(START, None) is None
+    assert recent.at(end, None) is not None
+    recent.hear(replace(stream.page(end, None), stream="2"))
+    assert recent.at(end, None) is None
 
 
 def test_at_an_end_that_is_none_the_node_is_asked() -> None:
-    recent = Recent()
-    recent.add(replace(of().page(START, None), up_to_date=False))
-    assert recent.at(START, None) is None
+    recent, stream = Recent(), of(b"one")
+    recent.add(replace(stream.page(START, None), up_to_date=False))
+    assert recent.at(stream.ends[-1], None) is None

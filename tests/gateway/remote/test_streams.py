@@ -152,18 +152,20 @@ def test_who_is_ahead_of_the_upstream_read_is_told_how_much_more_there_is() -> N
 
 def test_what_is_here_is_read_here_unless_it_is_to_be_fresh() -> None:
     async def script(gateway: Gateway) -> None:
+        await gateway.world.streams.append(append("s", b"zero"))
         watcher = Watcher(gateway.streams)
         await settle()
         await gateway.world.streams.append(append("s", b"one"))
         await settle()
         reads = gateway.node.asked["Read"]
-        for at in (START, watcher.pages[-1].next):
+        zero, one = (watcher.pages[number].next for number in (0, -1))
+        for at in (zero, one):
             assert isinstance(await gateway.streams.read("s", at, fresh=False), Page)
         assert gateway.node.asked["Read"] == reads
-        for at in (From.START, From.NOW):
+        for at in (From.START, From.NOW, START):
             assert isinstance(await gateway.streams.read("s", at, fresh=False), Page)
-        assert isinstance(await gateway.streams.read("s", START), Page)
-        assert gateway.node.asked["Read"] == reads + 3
+        assert isinstance(await gateway.streams.read("s", one), Page)
+        assert gateway.node.asked["Read"] == reads + 4
         await watcher.leave()
 
     play(script)

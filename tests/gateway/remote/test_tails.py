@@ -27,16 +27,17 @@ from tests.runtime.world import settle, simulate
 
 def test_however_many_read_one_stream_it_is_read_once() -> None:
     async def script(gateway: Gateway) -> None:
+        await append(gateway, b"begun.")
         watchers = await watched(gateway, 200)
         reads = gateway.node.asked["Read"]
         for number in range(20):
             await append(gateway, b"%d." % number)
             await settle()
-        assert {each.got for each in watchers} == {b"".join(b"%d." % number for number in range(20))}
+        assert {each.got for each in watchers} == {b"begun." + b"".join(b"%d." % number for number in range(20))}
         assert (gateway.node.asked["Follow"], gateway.node.asked["Read"] - reads) == (1, 0)
         assert len(gateway.streams.tails) == 1
         pages = {id(page) for each in watchers for page in each.pages if page.bodies}
-        assert len(pages) == 20, "what was encoded for one is there for all"
+        assert len(pages) == 1 + 1 + 20, "what was encoded for one is there for all"
         await gone(*watchers)
 
     play(script)
@@ -370,6 +371,7 @@ def test_all_of_them_keep_no_more_than_they_may() -> None:
 
 def test_an_append_that_is_larger_than_what_one_keeps_is_read_all_the_same() -> None:
     async def script(gateway: Gateway) -> None:
+        await append(gateway, b"begun")
         watchers = await watched(gateway, 5)
         await append(gateway, b"x" * (TAIL_BYTES + 1))
         await append(gateway, b"y")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import media_type
-from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.offsets import START, Offset
 
 NEAR = 64
 """Pages from the end at which a reader is served here. One further behind gets many as one page from the cluster."""
@@ -77,10 +77,10 @@ class Recent:
         """What follows ``at``, as far as one page goes; None: that is not known here.
 
         Nor is it of a reader that is ahead of what came, or at its end while more is known to be there: whether he has
-        read all, the node knows. Nor where another stream is known to be: both begin at one offset.
+        read all, the node knows. Nor at the start, which all streams that were ever here share: he may read another.
         """
         last = self._last
-        if last is None or last.stream != self._heard[0]:
+        if last is None or last.stream != self._heard[0] or at == START:
             return None
         if at == last.next:
             return last if last.up_to_date and self._heard[1] <= at.position else None
