@@ -13,6 +13,7 @@ from durable_streams_client import errors
 from durable_streams_client.types import Page
 from durable_streams_cluster.api import From
 from durable_streams_cluster.errors import Unavailable
+from durable_streams_cluster.gateway.remote import tails
 from durable_streams_cluster.gateway.remote.tails import CUT_OFF_S, LINGER_S, TAIL_BYTES, Tail, Tails
 from durable_streams_cluster.limits import MIB, Limits
 from durable_streams_cluster.streams.offsets import START
@@ -302,6 +303,19 @@ def test_the_next_reader_finds_it() -> None:
     play(script)
 
 
+def test_of_many_none_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for one stream after the other has no call open for each."""
+    monkeypatch.setattr(tails, "MANY", 20)
+
+    async def script(gateway: Gateway) -> None:
+        for number in range(50):
+            await create(gateway, f"p{number}")
+            await gone(*await watched(gateway, path=f"p{number}"))
+        assert len(gateway.streams.tails) == len(gateway.node.open) == 20
+
+    play(script)
+
+
 def test_it_renews_no_window_once_nobody_reads() -> None:
     async def script(gateway: Gateway) -> None:
         await create(gateway, "t", ttl_s=4)
@@ -320,13 +334,13 @@ def test_who_leaves_twice_ends_no_other_reader() -> None:
     """One who read what was closed here before leaves late: the one that is here now does not know him."""
 
     async def script(gateway: Gateway) -> None:
-        tails = gateway.streams.tails
+        kept = gateway.streams.tails
         await gone(*await watched(gateway))
         await asyncio.sleep(5)
-        tails.remove("s", "somebody")
+        kept.remove("s", "somebody")
         (watcher,) = await watched(gateway)
         await asyncio.sleep(LINGER_S)
-        assert len(tails) == 1
+        assert len(kept) == 1
         await append(gateway, b"x")
         await settle()
         assert watcher.got == b"x"
@@ -343,7 +357,7 @@ def test_all_of_them_keep_no_more_than_they_may() -> None:
     most = limits.memory_budget // 8
 
     async def script(gateway: Gateway) -> None:
-        tails = gateway.streams.tails
+        kept = gateway.streams.tails
         paths = [f"p{number}" for number in range(60)]
         watchers = []
         for path in paths:
@@ -353,15 +367,15 @@ def test_all_of_them_keep_no_more_than_they_may() -> None:
             for _ in range(3):
                 await append(gateway, b"x" * MIB, path)
                 await settle()
-            sizes = {each: tails.of(each).recent.size for each in paths}  # type: ignore[union-attr]
-            assert sum(sizes.values()) == tails._size <= most
+            sizes = {each: kept.of(each).recent.size for each in paths}  # type: ignore[union-attr]
+            assert sum(sizes.values()) == kept._size <= most
             assert sizes[path] == TAIL_BYTES
         full = [path for path in paths if sizes[path]]
         assert full == paths[-(most // TAIL_BYTES) :]
         for path in (full[0], paths[0]):
             await append(gateway, b"x" * MIB, path)
             await settle()
-        sizes = {each: tails.of(each).recent.size for each in paths}  # type: ignore[union-attr]
+        sizes = {each: kept.of(each).recent.size for each in paths}  # type: ignore[union-attr]
         assert [path for path in paths if not sizes[path]] == [*paths[1 : -len(full)], full[1]], "the longest ago"
         assert {len(each.got) for each in watchers} == {3 * MIB, 4 * MIB}
         await gone(*watchers)
@@ -418,16 +432,16 @@ def test_nothing_that_comes_leaves_readers_behind(odd: Any, caplog: pytest.LogCa
 
     async def main() -> None:
         transport = Odd([GOOD, odd], [GOOD])
-        tails = Tails(transport, MIB)  # type: ignore[arg-type]
+        all_of_them = Tails(transport, MIB)  # type: ignore[arg-type]
         wakes = []
-        tails.register("s", "reader", lambda: wakes.append(1))
+        all_of_them.register("s", "reader", lambda: wakes.append(1))
         await asyncio.sleep(5)
-        tail = tails.of("s")
+        tail = all_of_them.of("s")
         assert isinstance(tail, Tail)
         assert not tail.task.done()
         assert tail.recent.end is not None
         assert len(wakes) >= 1
-        await tails.aclose()
+        await all_of_them.aclose()
         await settle()
         assert transport.closed == 2
 

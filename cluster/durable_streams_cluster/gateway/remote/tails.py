@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LINGER_S = 10.0
 """So long after the last reader a tail stays: the next long-poll comes at once. Not where that would renew a window."""
+MANY = 1000
+"""While there are more, none stays: each is a call that a node has open, and it takes 10,000 from all its clients."""
 CUT_OFF_S = 15.0
 """After so long without any node, live reads end (DESIGN: Cut off)."""
 FIRST_WAIT_S, MOST_WAIT_S = 0.05, 1.0
@@ -121,7 +123,7 @@ class Tail:
         """It waits no longer. Somebody unknown may be of another tail, which was here before."""
         if self._readers.pop(reader, None) is None or self._readers:
             return
-        if self.recent.end is None or self.recent.ttl_s is not None:
+        if self.recent.end is None or self.recent.ttl_s is not None or len(self._tails) > MANY:
             self.end()
         else:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self.end)
