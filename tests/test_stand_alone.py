@@ -22,7 +22,7 @@ from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.stand_alone import Gateway, Reach, run_gateway
 from tests.gateway.remote.wire import Node, listening, transport_to
 from tests.gateway.serving import until
-from tests.runtime.world import append, create, simulate, started
+from tests.runtime.world import World, append, content, create, simulate, started
 from tests.server import LOOPBACK, free_ports
 
 PATIENCE_S = 20.0
@@ -49,8 +49,8 @@ def config(limits: Limits | None = None, target: str = "nowhere:1", **flags: str
 class Served:
     """A gateway that begins in front of a node which answers when a test lets it."""
 
-    def __init__(self, gateway: Gateway, node: Node) -> None:
-        self.gateway, self.node = gateway, node
+    def __init__(self, gateway: Gateway, node: Node, world: World) -> None:
+        self.gateway, self.node, self.world = gateway, node, world
         self.ready: list[Addresses] = []
         self.starting = asyncio.ensure_future(gateway.start(self.ready.append))
         self.http = httpx.AsyncClient(timeout=PATIENCE_S)
@@ -60,6 +60,10 @@ class Served:
 
     async def get(self, path: str) -> httpx.Response:
         return await self.http.get(f"http://{LOOPBACK}:{self.gateway.http.port}{path}")
+
+    async def post(self, path: str, text: str) -> httpx.Response:
+        url = f"http://{LOOPBACK}:{self.gateway.http.port}{path}"
+        return await self.http.post(url, headers={"Content-Type": "text/plain"}, content=text)
 
     async def ops(self, path: str) -> httpx.Response:
         return await self.http.get(f"http://{LOOPBACK}:{self.gateway.ops.port}{path}")
@@ -77,7 +81,7 @@ async def served(*, reaches: bool = True, limits: Limits | None = None) -> Async
     await world.streams.append(append("s", b"one"))
     node = listening(world)
     node.reaches = reaches
-    one = Served(Gateway(config(limits), transport_to(node)), node)
+    one = Served(Gateway(config(limits), transport_to(node)), node, world)
     await one.listens()
     try:
         if reaches:
@@ -241,6 +245,28 @@ def test_it_is_not_ready_while_it_drains() -> None:
             assert (status, "[-]draining: draining" in said) == (503, True)
             assert (await answer).text == "one"
             await stopping
+
+    run(main)
+
+
+def test_what_still_waits_for_the_cluster_at_the_end_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off without an answer, a client would append a second time what may be stored."""
+    monkeypatch.setattr(stand_alone, "LAST_S", 1.0)
+
+    async def main() -> None:
+        async with served(limits=replace(Limits(), drain_timeout_s=1.2)) as one:
+            one.node.delay_of["reply to Write"] = 60
+            post = asyncio.ensure_future(one.post("/v1/stream/s", "two"))
+            while await content(one.world, "s") != b"onetwo":  # noqa: ASYNC110  # it is stored; nobody is told
+                await asyncio.sleep(0)
+            one.node.reaches = False
+            read = asyncio.ensure_future(one.get("/v1/stream/s?offset=-1"))
+            await until(lambda: bool(one.node.asked["Read"]))
+            await one.gateway.stop()
+            answers = [await read, await post]
+            assert [answer.status_code for answer in answers] == [503, 409]
+            assert answers[0].headers["retry-after"] == "1"
+            assert [answer.json()["error"]["code"] for answer in answers] == ["unavailable", "outcome_unknown"]
 
     run(main)
 

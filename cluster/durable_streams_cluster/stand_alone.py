@@ -37,6 +37,10 @@ PATIENCE_S = 3.0
 UNSERVED_S = 10.0
 """A start that waits so long for a node says what it takes, in the log."""
 
+LAST_S = 3.0
+"""So long before the time to drain is up, what still waits for the cluster is told so. Cut off without an answer, who
+appends would do it again."""
+
 
 async def run_gateway(
     config: GatewayConfig, stopping: asyncio.Event, on_ready: Callable[[Addresses], None], *, shares_port: bool = False
@@ -113,11 +117,14 @@ class Gateway:
         """Not ready; live reads end with a control event; what is in flight is finished; then all is closed."""
         self._draining = True
         self.app.drain()
-        await self.http.drain(self._config.limits.drain_timeout_s)
+        limit_s = self._config.limits.drain_timeout_s
+        draining = asyncio.ensure_future(self.http.drain(limit_s))
+        await asyncio.wait({draining}, timeout=limit_s - LAST_S)
         if self._looking is not None:
             self._looking.cancel()
         await self.streams.aclose()
         await self._transport.aclose()
+        await draining
         await self.ops.stop()
 
     def _not_draining(self) -> tuple[bool, str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc.aio import AioRpcError, Metadata
 
+from durable_streams_client.errors import ClientClosedError
 from durable_streams_client.grpc_transport import GrpcTransport
 from durable_streams_cluster.asked import BadRequest
 from durable_streams_cluster.crowd import Crowd
@@ -178,7 +179,12 @@ def listening(world: World) -> Node:
 
 def transport_to(node: Node) -> GrpcTransport:
     transport = GrpcTransport(["node:1"], waits_for_room=False)
-    stub: Any = lambda *_: node  # noqa: E731
+
+    def stub(*_: Any) -> Any:
+        if transport._closed:
+            raise ClientClosedError("this client was closed")
+        return node
+
     transport._stub = transport._writer._stub = stub  # type: ignore[method-assign]
     return transport
 
