@@ -38,6 +38,7 @@ class Accumulator:
 
     def __init__(self, limits: ProducerLimits) -> None:
         self._limits = limits
+        self._most_bytes, self._most_records = limits.batch_bytes, limits.batch_records
         self._records: list[bytes] = []
         self._bytes = 0
         self._since_s = 0.0
@@ -47,8 +48,9 @@ class Accumulator:
 
     def fits(self, size: int) -> bool:
         """Whether a record of ``size`` bytes may be in the batch that gathers."""
-        within = self._bytes + size + 1 <= self._limits.batch_bytes
-        return not self._records or (within and len(self._records) < self._limits.batch_records)
+        records = self._records
+        within = self._bytes + size < self._most_bytes and len(records) < self._most_records
+        return within or not records
 
     def add(self, record: bytes, now_s: float) -> None:
         """One more, which fits."""
@@ -59,7 +61,7 @@ class Accumulator:
 
     def is_full(self) -> bool:
         """Whether nothing more fits."""
-        return not self.fits(0)
+        return self._bytes >= self._most_bytes or len(self._records) >= self._most_records
 
     def waits_s(self, now_s: float) -> float:
         """How long (seconds) it may yet wait for others."""

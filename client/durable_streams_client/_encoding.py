@@ -36,9 +36,12 @@ def dumped(value: Any, separators: tuple[str, str] | None = None) -> bytes:
 
 def encode_record(record: Any, content_type: str) -> bytes:
     """One of many that leave together. Raises TypeError, ValueError: it is nothing that a stream of this type holds."""
-    if is_json(content_type) and not isinstance(record, bytes | bytearray | memoryview):
+    if type(record) is bytes:
+        data = record
+    elif is_json(content_type) and not isinstance(record, bytes | bytearray | memoryview):
         return message(record)
-    data = encode(record, content_type)
+    else:
+        data = encode(record, content_type)
     if not data:
         raise ValueError("a record is not empty")
     return data

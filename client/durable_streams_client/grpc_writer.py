@@ -261,23 +261,11 @@ class Writer:
                     await call.read()  # It was refused: this raises why.
                     return
             self._most_bytes = int(told[MOST_BYTES])
-            left = asyncio.ensure_future(self._left.wait())
-            sending = asyncio.ensure_future(self._send_all(call))
-            tasks += [left, sending]
-            while True:
-                reading = asyncio.ensure_future(call.read())
-                tasks.append(reading)
-                await asyncio.wait({reading, left, sending}, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    return
-                tasks.remove(reading)
-                replies = reading.result()
-                if not isinstance(replies, pb.WriteReplies):
-                    return
-                self._answered_s = asyncio.get_running_loop().time()
-                for reply in replies.replies:
-                    self._answered(reply)
-                self._leave_if_done()
+            reading = asyncio.ensure_future(self._read_all(call))
+            tasks += [reading, asyncio.ensure_future(self._left.wait()), asyncio.ensure_future(self._send_all(call))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()  # It raises why the call ended.
         finally:
             call.cancel()
             for task in tasks:
@@ -291,6 +279,15 @@ class Writer:
     def _leave_if_done(self) -> None:
         if self._leaves and not any(each.in_flight for each in self._open.values()):
             self._left.set()
+
+    async def _read_all(self, call: Any) -> None:
+        """Return when the node has no more to say. Raises AioRpcError."""
+        now = asyncio.get_running_loop().time
+        while isinstance(replies := await call.read(), pb.WriteReplies):
+            self._answered_s = now()
+            for reply in replies.replies:
+                self._answered(reply)
+            self._leave_if_done()
 
     async def _send_all(self, call: Any) -> None:
         """Return when the call takes no more; the reader is told why."""

@@ -110,22 +110,24 @@ class Producer:
 
         """
         data = encode_record(record, self._stream.content_type or await self._stream.known_type())
-        cost = len(data) + RECORD_COST
+        size = len(data)
+        cost = size + RECORD_COST
         while self._buffered and self._buffered + cost > self._limits.buffered_bytes and self._failure is None:
             self._changed.clear()
             await self._changed.wait()
         self._check()
-        if not self._gathering.fits(len(data)):
+        gathering = self._gathering
+        if not gathering.fits(size):
             self._cut()
             self._check()
         loop = asyncio.get_running_loop()
         ack: Acknowledgement = loop.create_future()
-        self._gathering.add(data, loop.time())
+        gathering.add(data, loop.time())
         self._acks.append(ack)
         self._buffered += cost
-        if self._gathering.is_full():
+        if gathering.is_full():
             self._cut()
-        else:
+        elif self._timer is None:
             self._leave_soon()
         return ack
 

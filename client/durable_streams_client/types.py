@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 Offset = str
@@ -184,6 +185,7 @@ class DeleteRequest:
     path: str
 
 
+@lru_cache(maxsize=256)
 def is_json(content_type: str) -> bool:
     """Whether a stream of this type is one of JSON messages (PROTOCOL 9.1)."""
     return content_type.partition(";")[0].strip().lower() == "application/json"
