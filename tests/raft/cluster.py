@@ -400,7 +400,8 @@ def describe(message: Message) -> str:
             return f"{kind} {term} {'yes' if message.granted else 'no'} to t{message.asked}"
         case AppendEntries():
             entries = "".join(f" {entry.term}/{entry.index}" for entry in message.entries)
-            return f"append {term} behind {show(message.previous)}:{entries} commit={message.commit}"
+            kind = "append" if message.wants_answer else "news"
+            return f"{kind} {term} behind {show(message.previous)}:{entries} commit={message.commit}"
         case AppendReply(rejected=True):
             return f"rejected {term} {message.match} hint={show(message.hint)}"
         case AppendReply():

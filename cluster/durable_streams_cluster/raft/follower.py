@@ -37,7 +37,8 @@ def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
     log = state.log
     if message.previous.index < log.committed:
         # Long ago: all that is committed is the leader's, too.
-        state.send_durable(sender, AppendReply(state.term, log.committed))
+        if message.wants_answer:
+            state.send_durable(sender, AppendReply(state.term, log.committed))
         return
     if not log.has(message.previous):
         assert message.previous.index > log.committed, f"{sender} has another entry {message.previous.index}"
@@ -52,7 +53,8 @@ def on_append(state: RaftState, sender: NodeId, message: AppendEntries) -> None:
     # Not up to the end of the log: what is behind the message may be another leader's, and was not verified.
     verified = Index(message.previous.index + len(message.entries))
     log.commit_to(min(message.commit, verified))
-    state.send_durable(sender, AppendReply(state.term, verified))
+    if message.wants_answer:
+        state.send_durable(sender, AppendReply(state.term, verified))
 
 
 def on_heartbeat(state: RaftState, sender: NodeId, message: Heartbeat) -> None:

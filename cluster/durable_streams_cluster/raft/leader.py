@@ -147,7 +147,8 @@ def _send_some(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     size = sum(len(entry.data) for entry in entries)
     if progress.must_wait_alone(size):
         return False
-    message = AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed)
+    wants_answer = bool(entries) or progress.state is not State.REPLICATE or progress.nudge
+    message = AppendEntries(state.term, EntryId(term, previous), tuple(entries), log.committed, wants_answer)
     state.send(peer, message)
     progress.sent(entries[-1].index if entries else previous, size, log.committed)
     # What must be read from disk takes a moment, and others wait for the turn to end: one message of it at a time.

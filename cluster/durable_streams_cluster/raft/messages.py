@@ -131,6 +131,9 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=3):
     previous: EntryId
     entries: tuple[Entry, ...]
     commit: Index
+    wants_answer: bool = True
+    """False: it only tells the commit index, to a follower that has, or is being sent, everything before. Unless it
+    lacks that it need not say so: of three messages to each follower for one append, the third costs an answer."""
 
 
 class AppendReply(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -35,6 +35,7 @@ from durable_streams_cluster.runtime.answers import BEHIND, NOTHING_STORED, REFU
 from durable_streams_cluster.runtime.disk import Disk
 from durable_streams_cluster.runtime.hand_over import HandOver
 from durable_streams_cluster.runtime.removal import Removal
+from durable_streams_cluster.runtime.syncs import Syncs
 from durable_streams_cluster.runtime.ticking import Ticking
 from durable_streams_cluster.runtime.transport import Nowhere, Transport
 from durable_streams_cluster.runtime.turns import Turns
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING_MESSAGES = 1000
 """Of other nodes, while the store takes no write."""
+FEW_COMPLETIONS = 64
+"""Are told before anything is sent."""
 WAKE_SLICE = 50
 """Live readers that are woken before the loop gets its turn: some four milliseconds."""
 STALL_RETRY_S = 0.005
@@ -84,11 +87,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._disk = Disk(kv, self._loop)
         self._turns = Turns(self._loop, self._turn)
-        self._syncing = False
-        self._flushing = False
-        """The sync under way ends with new memtables, and the store takes no write until then."""
-        self._ticket = self._durable_ticket = 0
-        """Of the newest batch that must be durable, and of the newest that is."""
+        self._syncs = Syncs(kv, self._disk, clock, metrics, self._synced, self.fail)
         self._held: Effects | None = None
         """What the store refused for now: admission is closed until it takes it."""
         self._held_since_ms = 0
@@ -177,7 +176,7 @@ class Driver:
 
     def _go_on(self) -> None:
         """Take a turn soon; while the store takes no write, send what must not wait."""
-        if self._held is not None or self._flushing:
+        if self._held is not None or self._syncs.flushes:
             self._send(self.replica.urgent())
         else:
             self._turns.soon()
@@ -208,7 +207,7 @@ class Driver:
         answer = Answer()
         self.replica.propose(command, (answer, size), self._clock.steady_ms())
         # What is under way ends with a turn: all that comes in meanwhile shares it.
-        if not (self._turns.due or self._syncing or (self._turns.in_time and self.replica.holds)):
+        if not (self._turns.due or self._syncs.under_way or (self._turns.in_time and self.replica.holds)):
             self._turns.soon()
         return answer
 
@@ -268,10 +267,10 @@ class Driver:
     # -------------------------------------------------------------------------------------------------------- turns
 
     def _turn(self) -> None:
-        if self._held is not None or self._flushing or self._closed or self.failure is not None:
+        if self._held is not None or self._syncs.flushes or self._closed or self.failure is not None:
             return
         try:
-            self._carry_out(self.replica.turn(self.now(), syncing=self._syncing))
+            self._carry_out(self.replica.turn(self.now(), syncing=self._syncs.under_way))
         except Exception as error:
             self.fail(error)
         self._check_idle()
@@ -290,11 +289,18 @@ class Driver:
         self._metrics.turns += 1
         for token in self.replica.written():
             finish(cast("asyncio.Future[None]", token))
+        # What is sent is needed by others to go on, if there are entries; else it is news, and not so urgent.
+        tells_first = not effects.must_sync and len(effects.completions) <= FEW_COMPLETIONS
+        if tells_first:
+            self._tell(effects.completions)
         self._send(effects)
         if effects.must_sync:
-            self._ticket = effects.ticket
-        self._sync_if_due()
+            self._syncs.want(effects.ticket)
+        if self._syncs.begin_if_due(self._loop.call_soon if effects.outbox else None):
+            self.look()
         self._answer(effects)
+        if effects.completions and not tells_first:
+            self._loop.call_soon(self._tell, effects.completions)
         if effects.more:
             self._turns.soon()
         if effects.held_ms:
@@ -314,8 +320,6 @@ class Driver:
                 watch(event)
         for each in effects.changes:
             cast("Callable[[Result], None]", each.token)(each.result)
-        if effects.completions:  # They are many. What is sent leaves before, for others wait for it.
-            self._loop.call_soon(self._tell, effects.completions)
         for token, reason in effects.refusals:
             self.admission.release(token).tell(REFUSALS[reason]())
         for token in effects.unknown:
@@ -330,22 +334,6 @@ class Driver:
             self.admission.release(token).tell(outcome)
         self._check_idle()
 
-    def _sync_if_due(self) -> None:
-        """Begin a sync if something waits for one and none is under way: it covers all that was written before."""
-        if self._syncing:
-            return
-        flush = self._kv.flush_due()
-        if self._ticket == self._durable_ticket and not flush:
-            return
-        self._begin_sync(flush=flush)
-        if flush:
-            self.look()
-
-    def _begin_sync(self, *, flush: bool) -> None:
-        self._syncing, self._flushing = True, flush
-        ticket, began_ns = self._ticket, self._clock.steady_ns()
-        self._disk.sync(lambda failure: self._synced(ticket, began_ns, failure), then_flush=flush)
-
     def _wake(self, callbacks: list[Callable[[], None]]) -> None:
         """Wake those who watch, in slices: each takes a moment to answer, and the loop serves others, too."""
         for wake in callbacks[:WAKE_SLICE]:
@@ -353,21 +341,14 @@ class Driver:
         if len(callbacks) > WAKE_SLICE:
             self._loop.call_soon(self._wake, callbacks[WAKE_SLICE:])
 
-    def _synced(self, ticket: int, began_ns: int, failure: BaseException | None) -> None:
-        if failure is not None:
-            self.fail(failure)
-            return
-        self._syncing = self._flushing = False
-        self._metrics.wal_syncs += 1
-        self._metrics.wal_sync_seconds.observe((self._clock.steady_ns() - began_ns) / 1e9)
-        if ticket != self._durable_ticket:
-            self._durable_ticket = ticket
-            self.replica.durable(ticket)
+    def _synced(self, durable: int | None) -> None:
+        if durable is not None:
+            self.replica.durable(durable)
         self._turn()
 
     def _quiet(self) -> bool:
         """Whether nothing waits, and no turn or sync is due or under way."""
-        busy = self.admission.waiting or self._syncing or self._turns.due or self._held is not None
+        busy = self.admission.waiting or self._syncs.under_way or self._turns.due or self._held is not None
         return self.failure is not None or not busy
 
     def _check_idle(self) -> None:
@@ -390,13 +371,13 @@ class Driver:
         Applied state needs no sync of its own; with one, the next start has nothing
         to apply again, and what is durable is on record for recovery (``storage.recovery``).
         """
-        if self._syncing or self._held is not None or self.admission.waiting or self.failure is not None:
+        if self._syncs.under_way or self._held is not None or self.admission.waiting or self.failure is not None:
             return
         flush = self._kv.flush_due()
         if self._settled and not flush:
             return
         self._settled = True
-        self._begin_sync(flush=flush)
+        self._syncs.begin(flush=flush)
 
     def look(self) -> None:
         """Look for faults that no call reported, and at the room on disk; nothing while a look is under way."""
@@ -418,14 +399,14 @@ class Driver:
                 log.warning("the store refuses writes for now; new appends get 429 until it takes them again")
         self._held = effects
         self.admission.stalled = True
-        if not self._syncing and self._kv.flush_due():
-            self._begin_sync(flush=True)
+        if not self._syncs.under_way and self._kv.flush_due():
+            self._syncs.begin(flush=True)
         self._loop.call_later(STALL_RETRY_S, self._retry, effects)
 
     def _retry(self, effects: Effects) -> None:
         if self._closed or self.failure is not None:
             return
-        if self._flushing:
+        if self._syncs.flushes:
             self._loop.call_later(STALL_RETRY_S, self._retry, effects)
             return
         try:
