@@ -4,6 +4,7 @@ Writes answer with the replicated ``Outcome``, rejections included; reads with a
 cannot do now is a ``ClusterError``.
 """
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Protocol, Self
 
@@ -81,7 +82,13 @@ class Described(msgspec.Struct, frozen=True):
 
 
 class Watch(Protocol):
-    """Told when one stream moves. Register first, then read: no wake falls between. A context manager."""
+    """Told when one stream moves. Register first, then read: no wake falls between.
+
+    A context manager; it may be entered again, and in between no move is seen.
+    """
+
+    moved: bool
+    """Whether the stream moved since the last ``wait``: the next one ends at once."""
 
     async def wait(self, timeout_s: float) -> bool:
         """Until the stream moved since the last ``wait`` (True), or ``timeout_s`` seconds passed (False)."""
@@ -89,6 +96,10 @@ class Watch(Protocol):
 
     def wake(self) -> None:
         """End the wait now."""
+        ...
+
+    def call(self, moved: Callable[[], None]) -> None:
+        """From now on call ``moved`` at each move, too; it must be short."""
         ...
 
     def __enter__(self) -> Self: ...

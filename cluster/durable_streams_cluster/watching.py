@@ -22,12 +22,14 @@ class Registry(Protocol):
 class PathWatch:
     """See ``api.Watch``."""
 
-    __slots__ = ("_future", "_moved", "_path", "_registry")
+    __slots__ = ("_called", "_future", "_path", "_registry", "moved")
 
     def __init__(self, registry: Registry, path: str) -> None:
         self._registry = registry
         self._path = path
-        self._moved = False
+        self.moved = False
+        """See ``api.Watch``."""
+        self._called: Callable[[], None] | None = None
         self._future: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -39,13 +41,19 @@ class PathWatch:
 
     def wake(self) -> None:
         """See ``api.Watch``."""
-        self._moved = True
+        self.moved = True
+        if self._called is not None:
+            self._called()
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
+    def call(self, moved: Callable[[], None]) -> None:
+        """See ``api.Watch``."""
+        self._called = moved
+
     async def wait(self, timeout_s: float) -> bool:
         """See ``api.Watch``."""
-        if not self._moved:
+        if not self.moved:
             loop = asyncio.get_running_loop()
             self._future = loop.create_future()
             timer = loop.call_later(timeout_s, finish, self._future)
@@ -54,5 +62,5 @@ class PathWatch:
             finally:
                 timer.cancel()
                 self._future = None
-        moved, self._moved = self._moved, False
+        moved, self.moved = self.moved, False
         return moved

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from durable_streams_cluster.gateway import headers as h
+from durable_streams_cluster.gateway.fanout import offering
 
 CLIENT = ("10.0.0.1", 1234)
 ON_EVERY_RESPONSE = frozenset(h.COMMON)
@@ -24,9 +25,16 @@ class Exchange:
         self.answered: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.ended = False
+        self.offers = True
+        """The server takes what is pushed."""
+        self.pushed = 0
+        """Pieces that were pushed, not sent."""
+        self.full = False
+        """The client takes nothing: what is sent waits until ``take``."""
         self.stays_open = False
         """More of the body could come after what is there."""
         self._moved = asyncio.Event()
+        self._taken = asyncio.Event()
         self._left = False
         self._task: asyncio.Task[None] | None = None
 
@@ -41,6 +49,7 @@ class Exchange:
             "query_string": self.query,
             "headers": self.headers,
             "client": CLIENT,
+            "extensions": offering(self._push) if self.offers else {},
         }
 
     def begin(self, app: Any, root_path: str = "") -> None:
@@ -78,7 +87,25 @@ class Exchange:
             return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks) or self.stays_open}
         return {"type": "http.disconnect"}
 
+    def _push(self, body: bytes, chunk: bytes) -> bool:
+        assert self.pieces, "what is pushed follows something that was sent"
+        assert not self.ended, "nothing follows the end"
+        assert chunk == b"%x\r\n%b\r\n" % (len(body), body)
+        if self.full or self._left:
+            return False
+        self.pieces.append(body)
+        self.pushed += 1
+        return True
+
+    def take(self) -> None:
+        """The client takes what it is sent again."""
+        self.full = False
+        self._taken.set()
+
     async def _send(self, message: dict[str, Any]) -> None:
+        while self.full:
+            self._taken.clear()
+            await self._taken.wait()
         if message["type"] == "http.response.start":
             assert self.status is None, "a response starts once"
             self.status, self.answered = message["status"], list(message["headers"])

@@ -122,7 +122,7 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
     def note(self, scope: Any, body: bytes, way: str) -> None:
-        shown = {key: value for key, value in scope.items() if key != "headers"}
+        shown = {key: value for key, value in scope.items() if key not in {"headers", "extensions"}}
         self.seen.append((repr(shown), tuple(scope["headers"]), body, way))
         scope["headers"].append((b"of", b"the application"))
         scope["state"]["of"] = scope["path"] = "the application"

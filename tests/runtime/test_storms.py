@@ -257,6 +257,7 @@ def test_a_storm_loses_doubles_and_invents_nothing(seed: int) -> None:
         assert not world.driver.tails._waiting
         assert world.metrics.live_readers == {"long-poll": 0, "sse": 0}
         assert (world.streams._making, world.app.live._encoding, world.app._buffered) == ({}, {}, 0)
+        assert not world.app.live._fanout.tails
         again = await started(world.kv, replace(LIMITS, max_read_bytes=10**6))
         for path in (*KEPT, *WILD):
             exchange = asgi.parse(f"GET /v1/stream/{path}?offset=-1")

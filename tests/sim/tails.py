@@ -56,7 +56,7 @@ class Tail:
                 if not isinstance(page, Page):
                     moved = woken = await watch.wait(0.5)
                     continue
-                if page.bodies and not moved and not watch._moved:
+                if page.bodies and not moved and not watch.moved:
                     self.world.wrong.append(f"{self.path} moved at {life.node.name}, and nobody woke {self.name}")
                 if page.bodies or page.closed:
                     self.deliver(b"".join(page.bodies), str(page.next), closed=page.closed)

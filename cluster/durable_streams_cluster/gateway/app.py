@@ -18,7 +18,7 @@ from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import ClusterError, Overloaded
-from durable_streams_cluster.gateway import caching, codec, pages, paths, status
+from durable_streams_cluster.gateway import caching, codec, fanout, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
 from durable_streams_cluster.gateway.direct import Direct
@@ -319,7 +319,7 @@ class GatewayApp:
             client = scope.get("client")
             return await self.live.long_poll(path, request, client[0] if client else "", receive)
         if request.live is Live.SSE:
-            return await self.live.sse(path, request, receive, send)
+            return await self.live.sse(path, request, receive, send, fanout.offered(scope))
         page = await self._streams.read(path, request.at, self.crowd.page_bytes())
         if not isinstance(page, Page):
             return status.of_read(page)

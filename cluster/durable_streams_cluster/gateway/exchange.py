@@ -15,6 +15,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from durable_streams_cluster.gateway.cork import Cork
+from durable_streams_cluster.gateway.fanout import offering
 from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.heads import Again
 
@@ -105,8 +106,10 @@ class Exchange(RequestResponseCycle):
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application; whatever it does, the client gets a whole answer or a connection that ends."""
+        scope = self.scope
+        scope["extensions"] = offering(self.push)
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
         except asyncio.CancelledError:
             self.transport.abort()  # The drain's time was up.
             raise
@@ -159,6 +162,13 @@ class Exchange(RequestResponseCycle):
                 await self.flow.drain()
         else:
             raise RuntimeError(f"unexpected ASGI message {message['type']!r}")
+
+    def push(self, body: bytes, chunk: bytes) -> bool:
+        """See ``fanout.Push``: a piece of a body that does not end with it, between two ``send``."""
+        if self.flow.write_paused or self.disconnected or self.head or self.response_complete:
+            return False
+        self.transport.write(chunk if self.chunked_encoding else body)
+        return True
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         headers = headers if isinstance(headers, list) else list(headers)

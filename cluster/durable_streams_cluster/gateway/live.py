@@ -13,6 +13,7 @@ from durable_streams_cluster.crowd import Crowd
 from durable_streams_cluster.errors import ClusterError
 from durable_streams_cluster.gateway import caching, pages, sse, status
 from durable_streams_cluster.gateway.codec import ReadRequest
+from durable_streams_cluster.gateway.fanout import Fanout, Push, Stand
 from durable_streams_cluster.gateway.headers import COMMON
 from durable_streams_cluster.gateway.pacing import ClosedPacing
 from durable_streams_cluster.gateway.status import Response
@@ -39,6 +40,7 @@ class LiveReads:
         self._rng = rng
         self._metrics = metrics
         self._pacing = ClosedPacing()
+        self._fanout = Fanout(streams, crowd, clock)
         self._open: dict[int, _Reader] = {}
         self._draining = False
         self._encoding: dict[int, asyncio.Future[None]] = {}
@@ -99,8 +101,13 @@ class LiveReads:
 
     # ---------------------------------------------------------------------------------------------------------- SSE
 
-    async def sse(self, path: str, request: ReadRequest, receive: Receive, send: Send) -> Response | None:
-        """PROTOCOL 5.8: pages as they come, each with its control event in the same write, for about a minute."""
+    async def sse(
+        self, path: str, request: ReadRequest, receive: Receive, send: Send, push: Push | None = None
+    ) -> Response | None:
+        """PROTOCOL 5.8: pages as they come, each with its control event in the same write, for about a minute.
+
+        With ``push`` what comes while a reader waits is written to it together with others (``fanout``).
+        """
         ends = self._clock.steady_ms() + int(self._limits.sse_lifetime_s * 1000)
         keep_alive_ms = int(self._limits.sse_keepalive_s * 1000)
         with self._watching(path, receive, "sse") as reader:
@@ -133,7 +140,9 @@ class LiveReads:
                 woken = True  # What follows a page at once was there when the first was asked for, or came since.
                 if page.up_to_date:
                     until_ms = min(ends, sent_ms + keep_alive_ms, now_ms + _renewal_ms(page))
-                    woken = await reader.watch.wait(max(0.0, (until_ms - now_ms) / 1000))
+                    stand = Stand(reader.watch, push, page, cursor, sent_ms)
+                    woken = await self._fanout.wait(path, stand, max(0.0, (until_ms - now_ms) / 1000))
+                    page, cursor, sent_ms = stand.page, stand.cursor, stand.sent_ms
                 if reader.gone:
                     return None
                 following = await self._next(path, page, fresh=not woken)
