@@ -147,6 +147,10 @@ class Streams(Protocol):
         """
         ...
 
+    def read_now(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected | None:
+        """What a fresh ``read`` would answer, if that is known here and now; None: it takes a wait, so ask that."""
+        ...
+
     def watch(self, path: str) -> Watch:
         """Be told when the stream at ``path`` moves."""
         ...

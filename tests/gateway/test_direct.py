@@ -33,6 +33,9 @@ class Streams:
         self.waiting.append((command, Answer()))
         return self.waiting[-1][1]
 
+    def read_now(self, path: str, at: Any, max_bytes: int | None = None) -> None:
+        """Nothing is known at once."""
+
     async def head(self, path: str) -> NotFound:
         return NotFound()
 

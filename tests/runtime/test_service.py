@@ -11,6 +11,7 @@ from durable_streams_cluster.api import From, OffsetGone, Page
 from durable_streams_cluster.errors import OutcomeUnknown, Overloaded, ShuttingDown, StorageError, Unavailable
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.runtime.driver import WAKE_SLICE
+from durable_streams_cluster.runtime.service import FIRST_RECORDS
 from durable_streams_cluster.streams.commands import Append, Delete
 from durable_streams_cluster.streams.offsets import START
 from durable_streams_cluster.streams.outcomes import Appended, Deleted, NotFound
@@ -44,6 +45,26 @@ def test_a_page_is_shared_by_those_who_read_the_same() -> None:
         assert await content(world, "s") == b"12"
         assert isinstance(one, Page)
         assert one.bodies == [b"1"], "a page is never changed"
+
+    simulate(main)
+
+
+def test_what_a_fresh_read_would_answer_is_known_at_once_unless_it_takes_a_wait() -> None:
+    async def main() -> None:
+        world = await started()
+        streams = world.streams
+        await streams.create(create("s"))
+        await streams.append(append("s", b"one"))
+        assert streams.read_now("s", From.START) == await streams.read("s", From.START)
+        assert streams.read_now("s", From.NOW) == await streams.read("s", From.NOW)
+        assert streams.read_now("nowhere", From.START) == NotFound()
+        await streams.create(create("window", ttl_s=60))
+        assert streams.read_now("window", From.START) is None, "a read gives it more time"
+        for _ in range(2 * FIRST_RECORDS):
+            await streams.append(append("s", b"x"))
+        assert streams.read_now("s", From.START) is None, "it is large, and being made"
+        page = await streams.read("s", From.START)
+        assert streams.read_now("s", From.START) is page
 
     simulate(main)
 

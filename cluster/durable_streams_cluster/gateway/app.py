@@ -4,16 +4,12 @@ import asyncio
 import logging
 import types
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from msgspec.structs import replace
-
 from durable_streams_cluster import __version__, asked
-from durable_streams_cluster.answer import Told, outcome
-from durable_streams_cluster.api import Described, Page, Streams
+from durable_streams_cluster.api import Described, Streams
 from durable_streams_cluster.asked import INVALID_JSON, BadRequest
 from durable_streams_cluster.clock import Clock
 from durable_streams_cluster.crowd import Crowd
@@ -21,14 +17,12 @@ from durable_streams_cluster.errors import ClusterError, Overloaded
 from durable_streams_cluster.gateway import caching, codec, fanout, pages, paths, status
 from durable_streams_cluster.gateway import headers as h
 from durable_streams_cluster.gateway.codec import ListRequest, Live, ReadRequest
-from durable_streams_cluster.gateway.direct import Direct
 from durable_streams_cluster.gateway.headers import COMMON, Headers
 from durable_streams_cluster.gateway.live import LiveReads
+from durable_streams_cluster.gateway.short import DECODED_HERE, ShortWay
 from durable_streams_cluster.gateway.status import Response
 from durable_streams_cluster.limits import Limits
 from durable_streams_cluster.observe.metrics import Metrics
-from durable_streams_cluster.streams.commands import Append
-from durable_streams_cluster.streams.outcomes import Appended, Outcome
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,8 +37,6 @@ CORS_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 CACHED_PATHS = 10_000
 CACHED_PATH_BYTES = 256
 """A longer path is decoded each time."""
-DECODED_HERE = 256 * 1024
-"""Bytes of a body that are decoded on the loop; a larger one is in a thread."""
 
 T = TypeVar("T")
 
@@ -69,12 +61,14 @@ class GatewayApp:
         self._clock = clock
         self._metrics = metrics
         self._paths: dict[bytes, str] = {}
-        self._at_once = min(DECODED_HERE, limits.max_append_bytes)
         self._buffered = 0
         """Bytes of request bodies held while they arrive."""
         self.public_url: bytes | None = None
         """Scheme, host and mount point that Location uses instead of the request's own."""
         self.crowd = Crowd(limits)
+        self._short = ShortWay(streams, self.crowd, limits, clock, metrics, self._paths)
+        self.begin = self._short.begin
+        """See ``direct.Beginner``."""
         self.live = LiveReads(streams, self.crowd, limits, clock, rng, metrics)
 
     def drain(self) -> None:
@@ -160,60 +154,8 @@ class GatewayApp:
         try:
             outcome = await self._streams.append(command)
         except ClusterError as error:
-            return _refused(error, command)
-        return self._appended(outcome, command, len(body))
-
-    def begin(self, request: Direct) -> bool:
-        """See ``direct.Beginner``: small appends, to a path that was asked for before."""
-        body = bytes(request.body)
-        if len(body) > self._at_once:
-            return False
-        try:
-            command = self._begun(request, body)
-        except BadRequest:
-            return False  # There it is told what is wrong with it.
-        if command is None:
-            return False
-        told = partial(self._answer_append, request, command, len(body))
-        try:
-            answer = self._streams.append(command)
-        except Exception as error:
-            told(error)
-        else:
-            answer.then(told)
-        return True
-
-    def _begun(self, request: Direct, body: bytes) -> Append | None:
-        if request.memo is not None:
-            return codec.decode_again(request.memo, body)
-        scope = request.scope
-        path = self._paths.get(scope["raw_path"])
-        if scope["method"] != "POST" or path is None:
-            return None
-        command = codec.decode_append(path, h.index(scope["headers"]), body, self._limits)
-        if command.body and command.producer is None:
-            request.memo = replace(command, body=b"")
-        return command
-
-    def _answer_append(self, request: Direct, command: Append, size: int, told: Told) -> None:
-        try:
-            response = self._appended(outcome(told), command, size)
-        except ClusterError as error:
-            response = _refused(error, command)
-        except BadRequest as error:  # Streams that are elsewhere have rules of their own.
-            response = status.bad_request(error)
-        except Exception:
-            log.exception("an append failed: %s", command.path)
-            request.fail()
-            return
-        self._metrics.request("POST", response.status)
-        request.answer(response.status, _framed(response), response.body)
-
-    def _appended(self, outcome: Outcome, command: Append, size: int) -> Response:
-        if isinstance(outcome, Appended) and command.body and not outcome.duplicate:
-            self._metrics.appends += 1
-            self._metrics.append_bytes += size
-        return status.of(outcome, append=command)
+            return status.refused_append(error, command)
+        return self._short.appended(outcome, command, len(body))
 
     async def _create(self, path: str, headers: Headers, receive: Receive, root: bytes, location: bytes) -> Response:
         body = await self._body(headers, receive)
@@ -320,10 +262,7 @@ class GatewayApp:
             return await self.live.long_poll(path, request, client[0] if client else "", receive)
         if request.live is Live.SSE:
             return await self.live.sse(path, request, receive, send, fanout.offered(scope))
-        page = await self._streams.read(path, request.at, self.crowd.page_bytes())
-        if not isinstance(page, Page):
-            return status.of_read(page)
-        return pages.response(self.crowd.admit(page), request, self._clock.wall_ms())
+        return self._short.page(await self._streams.read(path, request.at, self.crowd.page_bytes()), request)
 
 
 @types.coroutine
@@ -343,20 +282,9 @@ def _resumed(steps: Generator[Any, Any, Message], waits_for: Any) -> Generator[A
 
 async def respond(send: Send, response: Response, *, head: bool = False) -> None:
     """Send one whole response."""
-    headers = _framed(response, head=head)
+    headers = status.framed(response, head=head)
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else response.body})
-
-
-def _framed(response: Response, *, head: bool = False) -> list[tuple[bytes, bytes]]:
-    # The length of what GET would answer is not known to HEAD, and leaving it out is better than a wrong one.
-    if response.status not in (204, 304) and not (head and response.status == 200 and not response.body):
-        response.headers.append((b"content-length", b"%d" % len(response.body)))
-    return response.headers
-
-
-def _refused(error: ClusterError, append: Append) -> Response:
-    return status.refused(error, append.producer, plain_append=append.producer is None and bool(append.body))
 
 
 def _preflight(headers: dict[bytes, bytes]) -> Response:

@@ -71,6 +71,13 @@ def integer(name: bytes, value: int) -> Header:
     return (name, b"%d" % value)
 
 
+def framed(response: Response, *, head: bool = False) -> list[Header]:
+    """Its headers, with its length; HEAD leaves out what it does not know: no length is better than a wrong one."""
+    if response.status not in (204, 304) and not (head and response.status == 200 and not response.body):
+        response.headers.append((b"content-length", b"%d" % len(response.body)))
+    return response.headers
+
+
 def problem(status: int, code: str, message: str, headers: tuple[Header, ...] = (), **details: object) -> Response:
     """An error with a JSON body: ``{"error": {"code", "message", …}}``."""
     body = json.dumps({"error": {"code": code, "message": message, **details}}, separators=(",", ":")).encode()
@@ -81,6 +88,11 @@ def bad_request(error: BadRequest) -> Response:
     """A request that breaks a rule."""
     status = _OF_REQUESTS.get(error.code, 400)
     return problem(status, error.code, f"{error.field} {error.rule}", field=error.field)
+
+
+def refused_append(error: ClusterError, append: Append) -> Response:
+    """``refused``, of an append."""
+    return refused(error, append.producer, plain_append=append.producer is None and bool(append.body))
 
 
 def refused(error: ClusterError, producer: Producer | None = None, *, plain_append: bool = False) -> Response:

@@ -107,6 +107,16 @@ class Lifetimes:
             await self._settle(path, renews=renews)
         return self.here(path)
 
+    def living_now(self, path: str) -> Found | None:
+        """The same, if nobody need be asked: of a stream without a deadline, in a group of one; else None.
+
+        Raises as ``living``.
+        """
+        if not self._group.alone or self._deadline(path):
+            return None
+        self.check_leads()
+        return self.here(path)
+
     @property
     def _leader(self) -> tuple[Term, NodeId | None]:
         return self._group.core.term, self._group.core.leader

@@ -117,16 +117,29 @@ class LocalStreams:
             raise Unavailable("this node has failed and is stopping")
         try:
             found = await self.lifetimes.living(path, renews=True) if fresh else self.lifetimes.here(path)
-            return await self._read(found, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
+            page = self._here(found, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
+            return await asyncio.shield(page) if isinstance(page, asyncio.Future) else page
         except StorageError as error:
             raise self._failed(error) from error
+
+    def read_now(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected | None:
+        """See ``api.Streams``."""
+        try:
+            found = self.lifetimes.living_now(path)
+            if found is None:
+                return None
+            page = self._here(found, at, min(max_bytes or MAX_PART, self._limits.max_read_bytes))
+        except StorageError as error:
+            raise self._failed(error) from error
+        return None if isinstance(page, asyncio.Future) else page
 
     def _failed(self, error: StorageError) -> Unavailable:
         """A store that cannot be read is as bad as one that cannot be written: the process ends."""
         self._driver.fail(error)
         return Unavailable("this node has failed and is stopping")
 
-    async def _read(self, found: Found, at: Offset | From, max_bytes: int) -> Page | ReadRejected:
+    def _here(self, found: Found, at: Offset | From, max_bytes: int) -> "Page | ReadRejected | asyncio.Future[Page]":
+        """What is asked for; if it is large, when it is made."""
         if not isinstance(found, tuple):
             return found
         ref, meta = found
@@ -141,13 +154,13 @@ class LocalStreams:
             return OffsetGone(meta.head_offset)
         if place is reading.Place.BEYOND_TAIL or start.position == meta.tail:
             return _empty(ref, meta, start)
-        return await self._page(ref, meta, start, max_bytes)
+        return self._page(ref, meta, start, max_bytes)
 
     def watch(self, path: str) -> PathWatch:
         """See ``api.Streams``."""
         return PathWatch(self._driver.tails, path)
 
-    async def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int) -> Page:
+    def _page(self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int) -> "Page | asyncio.Future[Page]":
         """The page from ``start`` on: kept from before, made now, or being made for somebody else."""
         key = (ref, start.position, meta.tail, meta.closed, max_bytes)
         page = self._pages.get(key)
@@ -163,7 +176,7 @@ class LocalStreams:
                 self._pages.put(key, fresh)
                 return fresh
             making = self._making[key] = asyncio.ensure_future(self._go_on_making(key, slices))
-        return await asyncio.shield(making)
+        return making
 
     async def _go_on_making(self, key: PageKey, slices: Generator[None, None, Page]) -> Page:
         try:

@@ -126,6 +126,10 @@ class RemoteStreams:
                 return page
         return await self._upstream((path, at, max_bytes))
 
+    def read_now(self, path: str, at: Offset | From, max_bytes: int | None = None) -> Page | ReadRejected | None:
+        """See ``api.Streams``."""
+        return None
+
     def watch(self, path: str) -> PathWatch:
         """See ``api.Streams``."""
         return PathWatch(self.tails, path)
