@@ -5,6 +5,8 @@ import json
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from durable_streams_cluster.api import From, Page
@@ -40,6 +42,17 @@ def test_it_refuses_below_what_is_wanted_and_takes_a_quarter_above() -> None:
     for free, refusing in ((101, False), (100, False), (99, True), (124, True), (125, False), (99, True), (500, False)):
         space.see(room(free * MIB))
         assert space.refusing == refusing, free
+
+
+@given(st.integers(0, 900), st.integers(0, 300), st.integers(0, 300), st.integers(0, 300), st.integers(0, 400))
+def test_what_is_let_in_at_a_glance_is_let_in_by_the_rule(
+    free: int, unwritten: int, covered: int, spent: int, coming: int
+) -> None:
+    space = DiskSpace()
+    space.see(room(free * MIB, unwritten=unwritten * MIB, covered=covered * MIB))
+    space.spend(spent * MIB)
+    beyond = max(0, unwritten + spent + coming - covered)
+    assert space.has(coming * MIB) == (free >= 100 and free - spent - coming - 2 * beyond >= 100)
 
 
 def test_what_others_are_told_does_not_change_with_every_byte() -> None:

@@ -14,6 +14,8 @@ from durable_streams_cluster.streams.view import StreamView
 
 _log: Final = logging.getLogger(__name__)
 
+_ANY: Final = 1 << 62
+"""Bytes: more than ever come."""
 
 NO_ROOM: Final = (
     "a disk that this has to go to is almost full, or has no room for so much at once; nothing was stored. Reads and "
@@ -55,6 +57,8 @@ class DiskSpace:
         self._spent = 0
         self._spent_before_look = 0
         self.refusing = False
+        self._surely = _ANY
+        """So many bytes may come in, for sure (``has``): most appends need no more than a look at this."""
         self._full = False
         """There is no room for what does not stay, nor, if there was none, until there is an eighth more."""
         self._plenty = True
@@ -63,6 +67,7 @@ class DiskSpace:
     def spend(self, size: int) -> None:
         """So many bytes were written."""
         self._spent += size
+        self._reckon()
 
     def begin_look(self) -> None:
         """What was written up to now is in what will be seen."""
@@ -74,6 +79,7 @@ class DiskSpace:
         self._spent_before_look = 0
         self._seen = space
         if space is None:
+            self._surely = _ANY
             return
         refusing = self.free < space.wanted + (space.wanted // 4 if self.refusing else 0)
         if refusing != self.refusing:
@@ -82,6 +88,7 @@ class DiskSpace:
                 _log.warning("%s: where it leads, appends and new streams get 507; reads, deletes, expiry go on", self)
             else:
                 _log.info("%s: appends are taken again", self)
+        self._reckon()
         self._plenty = self.free >= space.wanted * 5 // 4 + (0 if self._plenty else space.wanted // 8)
         self._full = not self.has(space.wanted // 8 if self._full else 0, stays=False)
 
@@ -99,12 +106,20 @@ class DiskSpace:
         then, and up to as much once more while that is rewritten. What is wanted free has room for the latter two of
         as much as memtables usually hold, but not of appends that are large against the disk.
         """
-        if self._seen is None:
+        if coming <= self._surely:
             return True
+        assert self._seen is not None
         if stays and self.refusing:
             return False
         beyond = max(0, self._seen.unwritten + self._spent + coming - self._seen.covered)
         return self.free - coming - 2 * beyond >= (self._seen.wanted if stays else self._seen.wanted // 2)
+
+    def _reckon(self) -> None:
+        """Each byte that comes in takes three at most: itself, and two more of what is beyond what is usual."""
+        if self._seen is None:
+            return
+        beyond = max(0, self._seen.unwritten + self._spent - self._seen.covered)
+        self._surely = -1 if self.refusing else (self.free - self._seen.wanted - 2 * beyond) // 3
 
     def room(self, coming: int = 0) -> Room:
         """In others' terms, when ``coming`` bytes of entries come in: each is written twice."""
