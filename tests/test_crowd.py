@@ -11,13 +11,14 @@ from durable_streams_cluster.errors import Overloaded
 from durable_streams_cluster.limits import KIB, Limits
 from durable_streams_cluster.streams.offsets import START
 from tests.gateway.serving import serving, until
+from tests.runs import alone
 from tests.runtime.world import append, create, simulate, started
 
 LIMITS = replace(Limits(), max_unsent_bytes=100 * KIB, pressed_read_bytes=10 * KIB)
 
 
 def page(size: int) -> Page:
-    return Page("s", "text/plain", False, START, START, [b"x" * size], True, False, None, None, {})
+    return Page("s", "text/plain", False, START, START, alone(b"x" * size), True, False, None, None, {})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import is_json
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
+from durable_streams_cluster.streams.view import Record
 
 
 class From(Enum):
@@ -47,7 +48,7 @@ class Page(msgspec.Struct):
     is_json: bool
     start: Offset
     next: Offset
-    bodies: list[bytes]
+    records: list[Record]
     up_to_date: bool
     """Nothing more was there when the page was made."""
     closed: bool
@@ -60,6 +61,23 @@ class Page(msgspec.Struct):
     """Bytes of the stream behind the page, when it was made."""
     after_cr: bool = False
     """Of text: the page begins with a line feed, right behind a carriage return: one line end in two appends."""
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Append by append."""
+        return [body for record in self.records for body in record.appends]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the appends together."""
+        return sum(len(record.body) for record in self.records)
+
+    @property
+    def content(self) -> bytes:
+        """All of it, as a reader gets it: of JSON an array of its messages (PROTOCOL 9.1)."""
+        if self.is_json:
+            return b"[" + b",".join(self.bodies) + b"]"
+        return self.records[0].body if len(self.records) == 1 else b"".join([record.body for record in self.records])
 
 
 class Described(msgspec.Struct, frozen=True):

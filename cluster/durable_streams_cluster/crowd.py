@@ -36,7 +36,7 @@ class Crowd:
         unsent = self.unsent_bytes()
         if unsent < self._limits.max_unsent_bytes // 2:
             return True
-        size = sum(map(len, page.bodies))
+        size = page.size
         return size <= self._limits.pressed_read_bytes or unsent + size <= self._limits.max_unsent_bytes
 
     def admit(self, page: Page) -> Page:

@@ -13,6 +13,7 @@ from durable_streams_cluster.streams.json_mode import InvalidJson
 from durable_streams_cluster.streams.offsets import MAX_PART, Offset
 from tests.fuzz.draw import Draw
 from tests.fuzz.json_text import values
+from tests.runs import alone, together
 
 BINARY = ("application/octet-stream", "application/ndjson", "textual/x")
 TYPES = ("text/plain", "text/plain; charset=utf-8", "TEXT/html", "application/json", "Application/JSON;a=b", *BINARY)
@@ -70,7 +71,8 @@ def drawn(draw: Draw, kind: str) -> Page | None:
             return None
     start, end = (Offset(draw.integer(MAX_PART), draw.integer(MAX_PART)) for _ in range(2))
     closed = draw.flag()
-    return Page("1-1", kind, is_json, start, end, bodies, draw.flag() or closed, closed, None, None, {})
+    records = [together(*bodies)] if bodies and draw.flag() else alone(*bodies)
+    return Page("1-1", kind, is_json, start, end, records, draw.flag() or closed, closed, None, None, {})
 
 
 def check_pages(pages: list[Page], draw: Draw) -> None:

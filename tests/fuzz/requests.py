@@ -33,6 +33,7 @@ from durable_streams_cluster.streams.outcomes import (
     TypeMismatch,
 )
 from tests.fuzz.draw import Draw
+from tests.runs import alone
 
 LIMITS = replace(
     Limits(), max_path_bytes=64, max_content_type_bytes=40, max_producer_id_bytes=16, max_stream_seq_bytes=16
@@ -359,5 +360,5 @@ def drawn_page(draw: Draw) -> Page:
     expires_at_ms = draw.maybe(lambda: draw.integer(YEAR_10000_MS - 1)) if ttl_s is None else None
     start, end = (Offset(draw.integer(offsets.MAX_PART), draw.integer(offsets.MAX_PART)) for _ in range(2))
     name = f"{draw.byte() % 3}-{draw.byte() % 3}"
-    bodies = [b"x"] if draw.flag() else []
-    return Page(name, "text/plain", False, start, end, bodies, draw.flag(), draw.flag(), ttl_s, expires_at_ms, {})
+    records = alone(b"x") if draw.flag() else []
+    return Page(name, "text/plain", False, start, end, records, draw.flag(), draw.flag(), ttl_s, expires_at_ms, {})

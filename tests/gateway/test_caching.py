@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.gateway import caching
 from durable_streams_cluster.streams.offsets import START, Offset
+from tests.runs import alone
 
 EPOCH, INTERVAL = caching.CURSOR_EPOCH_MS, caching.CURSOR_INTERVAL_MS
 WALL_MS = st.integers(0, 4_102_444_800_000)
@@ -20,7 +21,7 @@ def page(**changes: object) -> Page:
         "is_json": False,
         "start": START,
         "next": Offset(1, 3),
-        "bodies": [b"abc"],
+        "records": alone(b"abc"),
         "up_to_date": True,
         "closed": False,
         "ttl_s": None,
@@ -152,4 +153,4 @@ def test_the_cursor_of_one_connection_keeps_to_the_clock() -> None:
 
 
 def test_an_empty_page_is_asked_for_again() -> None:
-    assert caching.cache_control(page(bodies=[]), EPOCH) == b"no-cache"
+    assert caching.cache_control(page(records=[]), EPOCH) == b"no-cache"

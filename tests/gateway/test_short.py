@@ -17,6 +17,7 @@ from durable_streams_cluster.observe.metrics import Metrics
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
 from tests.gateway.serving import Client, Clock, World, run, serving, until
+from tests.runs import alone
 
 PATH = "GET /v1/stream/s"
 Told = Page | ReadRejected | Exception
@@ -25,7 +26,7 @@ Told = Page | ReadRejected | Exception
 def page(*bodies: bytes, json: bool = False, closed: bool = False) -> Page:
     kind = "application/json" if json else "text/plain"
     ends = Offset(1, sum(map(len, bodies)))
-    return Page("1-1", kind, json, Offset(1, 0), ends, list(bodies), True, closed, None, None, {})
+    return Page("1-1", kind, json, Offset(1, 0), ends, alone(*bodies), True, closed, None, None, {})
 
 
 class Streams:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.gateway import sse
 from durable_streams_cluster.streams.offsets import START, Offset
+from tests.runs import together
 
 TRICKY = st.lists(
     st.sampled_from(
@@ -43,7 +44,8 @@ def parse(stream: bytes) -> list[tuple[str, str]]:
 
 def page(content_type: str, bodies: list[bytes], *, closed: bool = False, up_to_date: bool = True) -> Page:
     is_json = content_type == "application/json"
-    return Page("1-1", content_type, is_json, START, NEXT, bodies, up_to_date, closed, None, None, {})
+    records = [together(*bodies)] if bodies else []
+    return Page("1-1", content_type, is_json, START, NEXT, records, up_to_date, closed, None, None, {})
 
 
 @given(TEXT.filter(bool))

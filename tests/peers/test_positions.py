@@ -11,6 +11,7 @@ from durable_streams_cluster.ids import GroupId
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import Family, Kv, WriteBatch
 from durable_streams_cluster.storage.stream_reader import StreamReader
+from durable_streams_cluster.streams.view import Record
 from tests.peers.asking import control, data, delete, get, head, long_poll, offset, post, put, said, sse
 from tests.peers.disk_node import serving_from
 from tests.peers.test_forks import fork_of, kinds
@@ -29,7 +30,9 @@ def plant(kv: Kv, path: str, tail: int) -> None:
     assert ref is not None
     assert meta is not None
     batch = WriteBatch()
-    batch.put(Family.DATA, keys.record(ref.slot, 0, ref.id, tail), codecs.encode_record(meta.touched_at, b"end"))
+    batch.put(
+        Family.DATA, keys.record(ref.slot, 0, ref.id, tail), codecs.encode_record(meta.touched_at, Record(tail, b"end"))
+    )
     batch.put(Family.DATA, keys.meta(ref.slot, 0, ref.id), codecs.encode_meta(replace(meta, tail=tail)))
     kv.write(batch)
 

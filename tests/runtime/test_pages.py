@@ -11,6 +11,7 @@ from durable_streams_cluster.runtime import service as service_module
 from durable_streams_cluster.runtime.pages import PageCache
 from durable_streams_cluster.streams.meta import StreamRef
 from durable_streams_cluster.streams.offsets import START
+from tests.runs import alone
 from tests.runtime.world import append, create, simulate, started
 
 BOUND = 20_000
@@ -18,7 +19,7 @@ SIZES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12_000)), max_size=
 
 
 def page(size: int) -> Page:
-    return Page("1-1", "text/plain", False, START, START, [b"x" * size], True, False, None, None, {})
+    return Page("1-1", "text/plain", False, START, START, alone(b"x" * size), True, False, None, None, {})
 
 
 @given(SIZES)

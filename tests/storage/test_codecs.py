@@ -19,7 +19,7 @@ from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams.meta import Closer, Era, Parent, Requested, StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import Offset
 from durable_streams_cluster.streams.producers import ProducerState
-from durable_streams_cluster.streams.view import GroupState
+from durable_streams_cluster.streams.view import GroupState, Record
 
 GROUP = 1
 FORK = c.Fork("src/é", Offset(2, 5), 3)
@@ -90,7 +90,16 @@ STORED: dict[str, tuple[object, bytes, Decode]] = {
         codecs.encode_entry(entry(EntryKind.COMMANDS, b"data")),
         lambda value: codecs.decode_entry(GROUP, 7, value),
     ),
-    "record": (b"body", codecs.encode_record(1_234, b"body"), codecs.record_body),
+    "record": (
+        Record(7, b"body"),
+        codecs.encode_record(1_234, Record(7, b"body")),
+        lambda value: codecs.decode_record(7, value),
+    ),
+    "records": (
+        Record(9, b"onetwo", (3,)),
+        codecs.encode_record(1_234, Record(9, b"onetwo", (3,))),
+        lambda value: codecs.decode_record(9, value),
+    ),
     "membership": (MEMBERSHIP, codecs.encode_membership(MEMBERSHIP), codecs.decode_membership),
 } | {
     f"command {number} {type(command).__name__}": (
@@ -110,6 +119,7 @@ GOLDEN = {
     "hard state": "0100000000000000050f0de39e9203a26e31",
     "entry": "01020001000000000000000300000000000004d2000001977420dc00f4c32cee64617461",
     "record": "0100000000000004d2626f6479",
+    "records": "0200000000000004d200000001000000036f6e6574776f",
     "membership": "01929295a26e3107a6686f73743a31c3c295a26e3208a0c2c39109",
     "command 0 Create": (
         "0191929202039a01a3612f62aa746578742f706c61696e3cc0c3c40500626f647993a67372632fc3a992020503c0c0"
@@ -217,7 +227,7 @@ def test_any_bytes_are_read_or_corrupt(name: str, noise: bytes, with_format: boo
 
 
 @pytest.mark.parametrize("name", STORED)
-@pytest.mark.parametrize("first", [b"", b"\x00", b"\x02", b"\xff"])
+@pytest.mark.parametrize("first", [b"", b"\x00", b"\x03", b"\xff"])
 def test_another_format_is_refused_not_skipped(name: str, first: bytes) -> None:
     _, stored, decode = STORED[name]
     with pytest.raises(CorruptData):

@@ -16,6 +16,7 @@ from durable_streams_cluster.storage.stream_store import StreamStore
 from durable_streams_cluster.streams.meta import Parent, Requested, StreamMeta, StreamRef
 from durable_streams_cluster.streams.producers import ProducerState
 from durable_streams_cluster.streams.view import (
+    DropRecords,
     DropStream,
     GroupState,
     MoveExpiry,
@@ -27,6 +28,7 @@ from durable_streams_cluster.streams.view import (
     Record,
     Write,
 )
+from tests.runs import together
 
 GROUP = GroupId(1)
 REF = StreamRef(keys.slot_of("s"), 1)
@@ -171,8 +173,39 @@ def test_whether_a_record_ends_somewhere_is_told_without_its_value() -> None:
     kv = CountingKv()
     reader = filled(5, kv).store.committed
     kv.gets = kv.value_bytes = 0
-    assert [end for end in range(8) if reader.record_ends_at(REF, end)] == [1, 2, 3, 4, 5]
+    assert all(reader.record_ends_at(REF, end) for end in range(1, 6))
     assert kv.gets == kv.value_bytes == 0
+    assert not any(reader.record_ends_at(REF, end) for end in (0, 6, 7))
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_appends_that_are_stored_together_end_where_each_did(committed: bool) -> None:
+    turn = filled(2)
+    turn.stage(PutRecord(REF, together(b"abc", b"d", b"ef", begins=2), 7), PutRecord(REF, Record(9, b"g"), 8))
+    if committed:
+        turn.end(2)
+    view = turn.store.committed if committed else turn.store
+    assert [end for end in range(11) if view.record_ends_at(REF, end)] == [1, 2, 5, 6, 8, 9]
+    whole = [b"x", b"x", b"abc", b"d", b"ef", b"g"]
+    for place, start in enumerate((0, 1, 2, 5, 6, 8)):
+        assert [body for record in view.records_after(REF, start) for body in record.appends] == whole[place:]
+
+
+def test_what_is_kept_of_appends_that_are_stored_together() -> None:
+    turn = filled(2)
+    turn.stage(PutRecord(REF, together(b"abc", b"d", b"ef", begins=2), 7), PutRecord(REF, Record(9, b"g"), 8))
+    turn.end(2)
+    reader = turn.store.committed
+    assert [reader.last_end(REF, at) for at in range(11)] == [None, 1, 2, 2, 2, 5, 6, 6, 8, 9, 9]
+    ends = [(1, 5), (2, 5), (5, 7), (5, 7), (5, 7), (6, 7), (8, 7), (8, 7), (9, 8), None]
+    assert [reader.end_and_time(REF, at) for at in range(10)] == ends
+    turn.stage(DropRecords(REF, 0, 6))
+    turn.end(3)
+    assert list(reader.records_after(REF, 6)) == [Record(8, b"ef"), Record(9, b"g")]
+    assert next(reader.records_after(REF, 0)).appends == [b"abc", b"d", b"ef"], "whole, until its end goes"
+    turn.stage(DropRecords(REF, 6, 8))
+    turn.end(4)
+    assert list(reader.records_after(REF, 0)) == [Record(9, b"g")]
 
 
 def test_a_scan_of_records_is_as_of_its_call() -> None:

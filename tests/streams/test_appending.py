@@ -3,11 +3,12 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import machine
 from durable_streams_cluster.streams.offsets import Offset
-from durable_streams_cluster.streams.view import PutMeta, Wake
+from durable_streams_cluster.streams.view import PutMeta, PutRecord, Record, Wake
 from tests.streams.harness import Machine
 
 STAMP = c.Stamp(2_000, 2_000_000)
@@ -76,4 +77,27 @@ def test_a_run_is_its_appends_one_after_the_other(before: str, commands: list[c.
     for each, staged in ((alone, batch), (together, whole)):
         each.store.finish(staged, 9, 1, STAMP.cluster_ms)
         each.kv.write(staged)
-    assert together.stored() == alone.stored()
+    assert one_by_one(together.stored()) == one_by_one(alone.stored())
+
+
+def one_by_one(stored: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """With each append as if it was stored by itself."""
+    found = []
+    for key, value in stored:
+        if key[:1] == b"S" and key[15:16] == b"R":
+            record, at = codecs.decode_record(keys.record_end(key), value), codecs.record_time(value)
+            ends = record.begins
+            for body in record.appends:
+                ends += len(body)
+                found.append((key[:16] + ends.to_bytes(8), codecs.encode_record(at, Record(ends, body))))
+        else:
+            found.append((key, value))
+    return found
+
+
+def test_a_run_is_stored_together() -> None:
+    made = prepared("fresh")
+    run = machine.apply_run(made.store, [plain(b"one"), plain(b""), plain(b"two"), plain(b"three")], STAMP)
+    assert [write.record for write in run.writes if isinstance(write, PutRecord)] == [
+        Record(11, b"onetwothree", (3, 6))
+    ]

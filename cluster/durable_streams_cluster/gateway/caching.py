@@ -34,7 +34,7 @@ def cache_control(page: Page, wall_ms: int) -> bytes:
 
     A stream that ends bounds how long a shared cache may answer in its place; reads from a cache renew no TTL.
     """
-    if not page.bodies:
+    if not page.records:
         return b"no-cache"
     lives_s = page.ttl_s
     if page.expires_at_ms is not None:

@@ -123,7 +123,7 @@ class _Tail:
                 page = await self._following()
                 if page is None:
                     break
-                if page.bodies:
+                if page.records:
                     await self._tell(page)
             else:
                 return
@@ -142,14 +142,14 @@ class _Tail:
             return None
         if not isinstance(page, Page) or page.stream != self._stream:
             return None
-        plain = page.up_to_date and not page.closed and sum(map(len, page.bodies)) <= sse.SLICE_BYTES
+        plain = page.up_to_date and not page.closed and page.size <= sse.SLICE_BYTES
         return page if plain and fanout.crowd.has_room(page) else None
 
     async def _tell(self, page: Page) -> None:
         clock = self._fanout.clock
         wall_ms, now_ms = clock.wall_ms(), clock.steady_ms()
         made: dict[str, tuple[str, bytes, bytes]] = {}
-        rest = replace(page, bodies=[], encoded={})
+        rest = replace(page, records=[], encoded={})
         members, self.at = self.members, page.next  # Who comes from now on has it.
         for count, stand in enumerate(list(members), 1):
             if stand not in members:

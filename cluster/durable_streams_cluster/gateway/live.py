@@ -81,7 +81,7 @@ class LiveReads:
                 if page is not None and found.stream != page.stream:
                     return status.of_read(NotFound())
                 page, at = found, found.start
-                if page.bodies or page.closed:
+                if page.records or page.closed:
                     break
                 left_ms = deadline - self._clock.steady_ms()
                 if left_ms <= 0 or reader.ended:
@@ -89,7 +89,7 @@ class LiveReads:
                 woken = await reader.watch.wait(min(left_ms, _renewal_ms(page)) / 1000)
                 if reader.gone:
                     return None
-        if page.bodies:
+        if page.records:
             return pages.response(page, request, self._clock.wall_ms(), self.cursor(request.cursor))
         headers = [*COMMON, status.next_offset(page.next), status.UP_TO_DATE, (b"cache-control", caching.NO_STORE)]
         if page.closed:
@@ -125,11 +125,11 @@ class LiveReads:
                 now_ms = self._clock.steady_ms()
                 ending = reader.ended or now_ms >= ends
                 done = page.closed or ending
-                if page.bodies or done or not told:
+                if page.records or done or not told:
                     await self._encode(page)
                     event = [_chunk(sse.event(page, cursor), more=not done)]
                     # A client that does not take the event holds it once, in the connection, and not the page too.
-                    page = replace(page, bodies=[], encoded={})
+                    page = replace(page, records=[], encoded={})
                     await send(event.pop())
                     told, sent_ms = page.up_to_date, now_ms
                     if done:
@@ -154,7 +154,7 @@ class LiveReads:
 
     async def _encode(self, page: Page) -> None:
         """Make the event of a large page without holding the loop, once for all who wait for it."""
-        if not page.bodies or "sse" in page.encoded or sum(map(len, page.bodies)) <= sse.SLICE_BYTES:
+        if not page.records or "sse" in page.encoded or page.size <= sse.SLICE_BYTES:
             return
         making = self._encoding.get(id(page))
         if making is None:

@@ -27,9 +27,7 @@ def response(page: Page, request: ReadRequest, wall_ms: int, cursor: str | None 
         if caching.matches(request.if_none_match, tag):
             return Response(304, headers)
     headers.append((b"content-type", page.content_type.encode()))
-    if page.is_json:
-        return Response(200, headers, b"[" + b",".join(page.bodies) + b"]")
-    return Response(200, headers, page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies))
+    return Response(200, headers, page.content)
 
 
 def listing(found: list[Described], request: ListRequest) -> Response:

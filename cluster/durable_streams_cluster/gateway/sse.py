@@ -29,10 +29,7 @@ def encode(page: Page) -> Iterator[None]:
     drops one space after the colon: a line that begins with a space gets one more to lose. A CRLF that two appends
     share is one line end: the page before has ended the line, and a page that is nothing else has no event.
     """
-    if page.is_json:
-        payload = b"[" + b",".join(page.bodies) + b"]"
-    else:
-        payload = page.bodies[0] if len(page.bodies) == 1 else b"".join(page.bodies)
+    payload = page.content
     if page.after_cr:
         payload = payload[1:]
     parts = [b"event: data\ndata:"] if payload else []
@@ -72,7 +69,7 @@ def control_event(page: Page, cursor: str) -> bytes:
 def event(page: Page, cursor: str) -> bytes:
     """Data, if there is any, and control, in one piece."""
     control = control_event(page, cursor)
-    if not page.bodies:
+    if not page.records:
         return control
     if "sse" not in page.encoded:
         for _ in encode(page):

@@ -99,7 +99,7 @@ class Follows:
             page = self.crowd.admit(found)
             if before is not None and page.stream != before.stream:
                 return unread(NotFound())
-            news = page.bodies or page.closed or (page.up_to_date and not (before and before.up_to_date))
+            news = page.records or page.closed or (page.up_to_date and not (before and before.up_to_date))
             if (news or before is None) and not await self._send(page, send):
                 return refused(ShuttingDown("this reader takes too little: go on when you can take more"))
             if page.closed:
@@ -112,7 +112,7 @@ class Follows:
 
     async def _send(self, page: Page, send: Callable[[pb.Page], Awaitable[None]]) -> bool:
         """Whether it was taken in time: while too much is unsent, a reader that takes nothing has a second."""
-        size = sum(map(len, page.bodies))
+        size = page.size
         self.unsent_bytes += size
         sending = asyncio.ensure_future(send(page_of(page)))
         left_s = self._limits.write_timeout_s

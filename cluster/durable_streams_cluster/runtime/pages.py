@@ -22,7 +22,7 @@ class PageCache:
     def put(self, key: PageKey, page: Page) -> None:
         """Keep a page; the oldest give way. What is larger than half of the bound is not kept."""
         # The encoded forms (SSE, base64) of a page weigh up to about twice its bytes more.
-        weight = 3 * sum(map(len, page.bodies)) + 512
+        weight = 3 * page.size + 512
         if weight > self._max_bytes // 2:
             return
         self._drop(key)

@@ -17,6 +17,7 @@ from durable_streams_cluster.streams.commands import Append, Create, Delete
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef, media_type
 from durable_streams_cluster.streams.offsets import MAX_PART, Offset
 from durable_streams_cluster.streams.outcomes import NotFound, SoftDeleted
+from durable_streams_cluster.streams.view import Record, fitting
 from durable_streams_cluster.watching import PathWatch
 
 PAGE_CACHE_BYTES = 16 * MIB
@@ -194,23 +195,18 @@ class LocalStreams:
     def _make_page(
         self, ref: StreamRef, meta: StreamMeta, start: Offset, max_bytes: int
     ) -> Generator[None, None, Page]:
-        bodies: list[bytes] = []
-        size, end = 0, start.position
+        records: list[Record] = []
+        end = start.position
         after_cr = False
-        for record in reading.records(self._view, ref, meta, start.position):
-            if not bodies and record.body[:1] == b"\n":  # asked now: after a pause the stream may be gone
+        for record in fitting(reading.records(self._view, ref, meta, start.position), max_bytes):
+            if not records and record.body[:1] == b"\n":  # asked now: after a pause the stream may be gone
                 after_cr = self._follows_cr(ref, meta, start)
-            if bodies and size + len(record.body) > max_bytes:
-                break
-            bodies.append(record.body)
-            size += len(record.body)
+            records.append(record)
             end = record.end
-            if size >= max_bytes:
-                break
-            if len(bodies) == FIRST_RECORDS or len(bodies) % SLICE_RECORDS == 0:
+            if len(records) == FIRST_RECORDS or len(records) % SLICE_RECORDS == 0:
                 yield
         page = _empty(ref, meta, start)
-        page.bodies = bodies
+        page.records = records
         page.next = meta.offset_at(end)
         page.up_to_date = end == meta.tail
         page.closed = meta.closed and page.up_to_date
@@ -222,7 +218,7 @@ class LocalStreams:
         """Whether the append that ends at ``at``, of a stream of text, ends with a carriage return."""
         if at.position <= meta.head or not media_type(meta.content_type).startswith("text/"):
             return False
-        return next(reading.records(self._view, ref, meta, at.position - 1)).body.endswith(b"\r")
+        return next(reading.records(self._view, ref, meta, at.position - 1)).body[:1] == b"\r"
 
 
 def _described(meta: StreamMeta) -> Described:
@@ -244,7 +240,7 @@ def _empty(ref: StreamRef, meta: StreamMeta, at: Offset) -> Page:
         is_json=meta.is_json,
         start=at,
         next=at,
-        bodies=[],
+        records=[],
         up_to_date=True,
         closed=meta.closed,
         ttl_s=meta.ttl_s,

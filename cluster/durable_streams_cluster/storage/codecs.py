@@ -6,7 +6,7 @@ that this build does not know stops it (``CorruptData``): it never skips what it
 """
 
 from collections.abc import Callable
-from struct import Struct
+from struct import Struct, pack, unpack_from
 from typing import TypeVar
 from zlib import crc32
 
@@ -18,10 +18,11 @@ from durable_streams_cluster.raft import Entry, EntryKind, HardState, Membership
 from durable_streams_cluster.streams.commands import Command
 from durable_streams_cluster.streams.meta import StreamMeta
 from durable_streams_cluster.streams.producers import ProducerState
-from durable_streams_cluster.streams.view import GroupState
+from durable_streams_cluster.streams.view import GroupState, Record
 
 FORMAT = 1
 _FORMAT_BYTE = bytes([FORMAT])
+_UNKNOWN = "a stored append is of an unknown format; a newer build wrote it, or the file is damaged"
 
 T = TypeVar("T")
 
@@ -112,29 +113,47 @@ decode_proposals = _decoder_of(list[Proposal], "commands")
 # ----------------------------------------------------------------------------------------------------------- records
 
 _RECORD = Struct(">BQ")
+_RUN = Struct(">BQI")
+_RUN_FORMAT = 2
+_RUN_BYTE = bytes([_RUN_FORMAT])
 
 
-def encode_record(at: int, body: bytes) -> bytes:
-    """One append: format, cluster time (ms), bytes."""
-    return _RECORD.pack(FORMAT, at) + body
+def encode_record(at: int, record: Record) -> bytes:
+    """Appends that came together.
+
+    Format, cluster time (ms), and of several how many end within, and where each does, u32; then the bytes.
+    """
+    cuts = record.cuts
+    if not cuts:
+        return _RECORD.pack(FORMAT, at) + record.body
+    return b"%b%b%b" % (_RUN.pack(_RUN_FORMAT, at, len(cuts)), pack(f">{len(cuts)}I", *cuts), record.body)
 
 
 def record_time(value: bytes) -> int:
-    """When one append was stored: cluster time, ms; raises ``CorruptData`` as ``record_body``."""
-    record_body(value[: _RECORD.size])
+    """When they were stored: cluster time, ms; raises ``CorruptData`` as ``decode_record``."""
+    if len(value) < _RECORD.size or value[0] not in (FORMAT, _RUN_FORMAT):
+        raise CorruptData(_UNKNOWN)
     return int(_RECORD.unpack_from(value)[1])
 
 
-def record_body(value: bytes) -> bytes:
-    """The bytes of one append.
+def decode_record(end: int, value: bytes) -> Record:
+    """The appends of which the last ends at position ``end``.
 
     Raises:
-        CorruptData: of an unknown format.
+        CorruptData: of an unknown format, or damaged.
 
     """
-    if value[:1] != _FORMAT_BYTE or len(value) < _RECORD.size:
-        raise CorruptData("a stored append is of an unknown format; a newer build wrote it, or the file is damaged")
-    return value[_RECORD.size :]
+    if value[:1] == _FORMAT_BYTE and len(value) >= _RECORD.size:
+        return Record(end, value[_RECORD.size :])
+    if value[:1] != _RUN_BYTE or len(value) < _RUN.size:
+        raise CorruptData(_UNKNOWN)
+    count = _RUN.unpack_from(value)[2]
+    begins = _RUN.size + 4 * count
+    cuts = unpack_from(f">{count}I", value, _RUN.size) if begins <= len(value) else (0,)
+    body = value[begins:]
+    if not cuts or cuts[0] <= 0 or cuts[-1] >= len(body) or list(cuts) != sorted(cuts):
+        raise CorruptData("stored appends are damaged: one ends where it cannot")
+    return Record(end, body, cuts)
 
 
 # ------------------------------------------------------------------------------------------------------------- raft

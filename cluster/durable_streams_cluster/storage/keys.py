@@ -22,7 +22,7 @@ Family DATA:
 ``S`` slot:u16 epoch:u32 0:u64 path   id:u64; which stream is at a path
 ``S`` slot epoch id:u64 ``M``         stream meta (``codecs.encode_meta``)
 ``S`` slot epoch id ``P`` producer    producer state (``codecs.encode_producer``)
-``S`` slot epoch id ``R`` end:u64     one append: the bytes before position ``end`` (``codecs.encode_record``)
+``S`` slot epoch id ``R`` end:u64     appends that came together, up to position ``end`` (``codecs.encode_record``)
 ``W`` due:u64 slot epoch id           path; when a stream with Expires-At ends (Unix ms)
 ``X`` due:u64 slot epoch id           path; when to look at a stream with a TTL (cluster ms)
 ====================================  =====================================================================

@@ -1,5 +1,6 @@
 """Committed streams on a ``Kv``, for readers, with a bounded cache of decoded values that only ``remember`` changes."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -119,27 +120,52 @@ class StreamReader:
 
     def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
         """See ``StreamView``."""
+        # Made here: what is read is as of this call.
+        return self._from(position, self._scan_from(ref, position))
+
+    def _scan_from(self, ref: StreamRef, position: int) -> Iterator[tuple[bytes, bytes]]:
         start = keys.record(ref.slot, self.epoch, ref.id, position + 1)
-        end = keys.records_end(ref.slot, self.epoch, ref.id)
-        return (
-            Record(keys.record_end(key), codecs.record_body(value)) for key, value in self._kv.scan(_DATA, start, end)
-        )
+        return self._kv.scan(_DATA, start, keys.records_end(ref.slot, self.epoch, ref.id))
+
+    @staticmethod
+    def _from(position: int, found: Iterator[tuple[bytes, bytes]]) -> Iterator[Record]:
+        for key, value in found:
+            record = codecs.decode_record(keys.record_end(key), value)
+            yield record if record.begins >= position else record.between(position, record.end)
+
+    def _around(self, ref: StreamRef, position: int) -> tuple[Record, int] | None:
+        """What ends first beyond ``position``, whole, and when it came."""
+        for key, value in self._scan_from(ref, position):
+            return codecs.decode_record(keys.record_end(key), value), codecs.record_time(value)
+        return None
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""
-        return self._kv.has(_DATA, keys.record(ref.slot, self.epoch, ref.id, position))
+        if self._kv.has(_DATA, keys.record(ref.slot, self.epoch, ref.id, position)):
+            return True
+        found = self._around(ref, position)
+        return found is not None and found[0].ends_at(position)
 
     def last_end(self, ref: StreamRef, position: int) -> int | None:
         """See ``History``."""
+        found = self._around(ref, position)
+        if found is not None and found[0].cuts:
+            record, _ = found
+            within = bisect_right(record.cuts, position - record.begins)
+            if within:
+                return record.begins + record.cuts[within - 1]
         start, end = keys.records(ref.slot, self.epoch, ref.id, after=0, upto=position)
-        found = next(self._kv.scan(_DATA, start, end, reverse=True), None)
-        return keys.record_end(found[0]) if found is not None else None
+        last = next(self._kv.scan(_DATA, start, end, reverse=True), None)
+        return keys.record_end(last[0]) if last is not None else None
 
     def end_and_time(self, ref: StreamRef, position: int) -> tuple[int, int] | None:
         """See ``History``."""
-        start = keys.record(ref.slot, self.epoch, ref.id, position + 1)
-        found = next(self._kv.scan(_DATA, start, keys.records_end(ref.slot, self.epoch, ref.id)), None)
-        return (keys.record_end(found[0]), codecs.record_time(found[1])) if found is not None else None
+        found = self._around(ref, position)
+        if found is None:
+            return None
+        record, stored_ms = found
+        beyond = bisect_right(record.cuts, position - record.begins)
+        return record.begins + record.cuts[beyond] if beyond < len(record.cuts) else record.end, stored_ms
 
     def paths(self, prefix: str, after: str, limit: int) -> list[str]:
         """At most ``limit`` paths that begin with ``prefix``, in order, beginning behind ``after``."""

@@ -77,12 +77,14 @@ class StreamStore:
 
     def records_after(self, ref: StreamRef, position: int) -> Iterator[Record]:
         """See ``StreamView``."""
-        staged = [record for record in self._records.get(ref, ()) if record.end > position]
+        staged = [
+            record.between(position, record.end) for record in self._records.get(ref, ()) if record.end > position
+        ]
         return chain(self.committed.records_after(ref, position), staged)
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""
-        staged = any(record.end == position for record in self._records.get(ref, ()))
+        staged = any(record.ends_at(position) for record in self._records.get(ref, ()))
         return staged or self.committed.record_ends_at(ref, position)
 
     # --------------------------------------------------------------------------------------------------- the turn
@@ -107,7 +109,7 @@ class StreamStore:
                     staged, last = self._records.setdefault(ref, []), ref
                 staged.append(record)
                 key = keys.record(ref.slot, self._epoch, ref.id, record.end)
-                batch.put(_DATA, key, codecs.encode_record(write.at, record.body))
+                batch.put(_DATA, key, codecs.encode_record(write.at, record))
             elif type(write) is PutMeta:
                 self._metas[write.ref] = write.meta
             else:

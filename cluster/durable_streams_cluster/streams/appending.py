@@ -77,7 +77,9 @@ class _Stream:
         self._opens_era = opens_era(view.group_state(), meta)
         self._limit = retention.limit(meta)
         self._producers: dict[str, ProducerState] = {}
-        self._records: list[Write] = []
+        self._bodies: list[bytes] = []
+        self._cuts: list[int] = []
+        """Where the appends that were taken end, from the first one's beginning on."""
         self._group: GroupState | None = None
         self._taken = False
 
@@ -125,7 +127,11 @@ class _Stream:
         """All that the appends that were taken change."""
         if not self._taken:
             return []
-        writes = self._records
+        writes: list[Write] = []
+        if self._bodies:
+            body = self._bodies[0] if len(self._bodies) == 1 else b"".join(self._bodies)
+            record = Record(self._tail, body, tuple(self._cuts[:-1]))
+            writes.append(PutRecord(self._ref, record, self._stamp.cluster_ms))
         if self._group is not None:
             writes.append(PutGroup(self._group))
         for producer_id, state in self._producers.items():
@@ -150,7 +156,8 @@ class _Stream:
             self._opens_era, self._generation = False, self._meta.generation
             self._group = after if after is not before else None
         self._tail += len(body)
-        self._records.append(PutRecord(self._ref, Record(self._tail, body), self._stamp.cluster_ms))
+        self._bodies.append(body)
+        self._cuts.append(self._tail - self._meta.tail)
 
     def _note(self, producer: Producer, state: ProducerState | None) -> None:
         self._producers[producer.id] = producers.after(state, producer, self._tail)

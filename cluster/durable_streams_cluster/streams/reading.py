@@ -78,7 +78,7 @@ def is_boundary(view: StreamView, ref: StreamRef, meta: StreamMeta, position: in
 
 
 def records(view: StreamView, ref: StreamRef, meta: StreamMeta, start: int) -> Iterator[Record]:
-    """The appends of this view from boundary ``start`` (bytes) on, each whole but the last before a fork point."""
+    """The appends of this view from boundary ``start`` (bytes) on, as they were stored together up to a fork point."""
     # Every range is opened before the first record is handed out: whoever pauses between two records still reads the
     # stream as it was, also if it is dropped meanwhile.
     pieces = [piece for piece in segments(view, ref, meta) if piece.hi > start]
@@ -86,7 +86,7 @@ def records(view: StreamView, ref: StreamRef, meta: StreamMeta, start: int) -> I
     for piece, following in opened:
         for record in following:
             if record.end >= piece.hi:
-                yield Record(piece.hi, record.body[: len(record.body) - (record.end - piece.hi)])
+                yield record.between(record.begins, piece.hi)
                 break
             yield record
         else:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.gateway.remote.recent import NEAR, Recent
 from durable_streams_cluster.streams.offsets import START, Offset
+from tests.runs import somehow
 
 BODIES = [b"\r", b"\n", b"a\r", b"\nb", b"cd", b"efghij"]
 
@@ -25,6 +26,7 @@ class Stream:
     bodies: list[bytes] = field(default_factory=list)
     ends: list[Offset] = field(default_factory=lambda: [START])
     closed: bool = False
+    random: Random = field(default_factory=lambda: Random(1))
 
     def append(self, body: bytes) -> None:
         self.bodies.append(body)
@@ -46,7 +48,7 @@ class Stream:
             False,
             at,
             self.ends[last],
-            self.bodies[first:last],
+            somehow(self.random, self.bodies[first:last], at.position),
             is_end,
             self.closed and is_end,
             None,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from durable_streams_cluster.api import Page
 from durable_streams_cluster.streams.meta import media_type
 from durable_streams_cluster.streams.offsets import START, Offset
+from durable_streams_cluster.streams.view import fitting
 
 NEAR = 64
 """Pages from the end at which a reader is served here. One further behind gets many as one page from the cluster."""
@@ -46,27 +47,27 @@ class Recent:
         if before is not None and (page.stream != before.stream or page.start != before.next):
             self.forget()
             before = None
-        self._last = replace(page, start=page.next, bodies=[], encoded={}, after_cr=False)
-        if page.bodies:
+        self._last = replace(page, start=page.next, records=[], encoded={}, after_cr=False)
+        if page.records:
             if self._pages and before is not None:
                 # Whoever reads it later has more to read; and a form of it that was encoded says otherwise.
                 self._pages[-1] = replace(self._pages[-1], up_to_date=False, encoded={})
             self._pages.append(page)
-            self.size += _size(page)
+            self.size += page.size
         elif self._pages and page.closed:
             self._pages[-1] = replace(self._pages[-1], closed=True, up_to_date=True, encoded={})
-        return before is None or bool(page.bodies) or page.closed
+        return before is None or bool(page.records) or page.closed
 
     def hear(self, page: Page) -> None:
         """Note which stream it is, and how far it goes; ``page`` is what some reader was told."""
         before = self._heard[1] if page.stream == self._heard[0] else 0
         # Without bodies it may be at an offset behind the end, which anybody can make up.
-        self._heard = (page.stream, max(before, page.next.position + page.behind) if page.bodies else before)
+        self._heard = (page.stream, max(before, page.next.position + page.behind) if page.records else before)
 
     def keep(self, most_bytes: int) -> None:
         """Forget the oldest pages beyond so many bytes."""
         while self._pages and self.size > most_bytes:
-            self.size -= _size(self._pages.popleft())
+            self.size -= self._pages.popleft().size
 
     def forget(self) -> None:
         """Nothing is known any more."""
@@ -93,40 +94,34 @@ class Recent:
         return None
 
 
-def _size(page: Page) -> int:
-    return sum(map(len, page.bodies))
-
-
 def _is_plain(page: Page) -> bool:
     """Whether the offsets within the page follow from the lengths of its bodies."""
     start, end = page.start, page.next
-    return start.generation == end.generation and end.position - start.position == _size(page)
+    return start.generation == end.generation and end.position - start.position == page.size
 
 
 def _behind(page: Page, at: Offset) -> Page | None:
-    """The page from ``at`` on, which lies within it; None: that is not where a body begins."""
+    """The page from ``at`` on, which lies within it; None: that is not where an append begins."""
     if not _is_plain(page) or at.generation != page.start.generation:
         return None
-    position = page.start.position
-    for number, body in enumerate(page.bodies):
-        if position == at.position:
-            is_split = page.bodies[number - 1].endswith(b"\r") and body.startswith(b"\n")
-            after_cr = is_split and media_type(page.content_type).startswith("text/")
-            return replace(page, start=at, bodies=page.bodies[number:], encoded={}, after_cr=after_cr)
-        position += len(body)
-    return None
+    position = at.position
+    number, record = next((number, each) for number, each in enumerate(page.records) if position < each.end)
+    into = position - record.begins
+    if into and not record.ends_at(position):
+        return None
+    before = record.body[into - 1 : into] if into else page.records[number - 1].body[-1:]
+    records = [record.between(position, record.end), *page.records[number + 1 :]]
+    is_split = before == b"\r" and records[0].body[:1] == b"\n"
+    after_cr = is_split and media_type(page.content_type).startswith("text/")
+    return replace(page, start=at, records=records, encoded={}, after_cr=after_cr)
 
 
 def _first(page: Page, max_bytes: int | None) -> Page:
-    """Its first bodies of ``max_bytes`` together, at least one; the page itself where that is all, or cannot be cut."""
-    if max_bytes is None or _size(page) <= max_bytes or not _is_plain(page):
+    """Its first appends of ``max_bytes`` together, at least one; the page itself where that is all, or is not plain."""
+    if max_bytes is None or page.size <= max_bytes or not _is_plain(page):
         return page
-    size = count = 0
-    for body in page.bodies:
-        if count and size + len(body) > max_bytes:
-            break
-        size, count = size + len(body), count + 1
-    if count == len(page.bodies):
+    records = list(fitting(page.records, max_bytes))
+    if records[-1].end == page.next.position:
         return page
-    end = Offset(page.start.generation, page.start.position + size)
-    return replace(page, next=end, bodies=page.bodies[:count], encoded={}, up_to_date=False, closed=False)
+    end = Offset(page.start.generation, records[-1].end)
+    return replace(page, next=end, records=records, encoded={}, up_to_date=False, closed=False)

@@ -4,6 +4,7 @@ What an error of the SDK loses of an outcome, an HTTP client loses: each match b
 """
 
 import math
+from itertools import accumulate
 
 from durable_streams_client import errors, types
 from durable_streams_cluster.api import BadOffset, Described, OffsetGone, Page, ReadRejected
@@ -32,6 +33,7 @@ from durable_streams_cluster.streams.outcomes import (
     TooManyProducers,
     TypeMismatch,
 )
+from durable_streams_cluster.streams.view import Record
 
 Result = types.AppendResult | types.CreateResult | bool
 """Of an append, a create, or a delete."""
@@ -176,7 +178,7 @@ def page_of(page: types.Page) -> Page:
         is_json=page.is_json,
         start=offsets.parse(page.offset),
         next=offsets.parse(page.next_offset),
-        bodies=list(page.bodies),
+        records=_records(page, offsets.parse(page.next_offset).position),
         up_to_date=page.up_to_date,
         closed=page.closed,
         ttl_s=page.ttl_s,
@@ -185,6 +187,14 @@ def page_of(page: types.Page) -> Page:
         behind=page.lag_bytes or 0,
         after_cr=page.after_cr,
     )
+
+
+def _records(page: types.Page, end: int) -> list[Record]:
+    """A page's appends as one run of them."""
+    if not page.bodies:
+        return []
+    *cuts, _ = accumulate(map(len, page.bodies))
+    return [Record(end, page.bodies[0] if not cuts else b"".join(page.bodies), tuple(cuts))]
 
 
 def described_of(path: str, found: types.HeadResult | types.ListedStream) -> Described:
