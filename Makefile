@@ -21,6 +21,10 @@ TOOLS = uv>=0.9
 # What test-system drives, as PROGRAM=DEBIAN-PACKAGE. A compiler comes without the headers of the C library.
 SYSTEM = chromium=chromium wrk=wrk cc=gcc cc=libc6-dev faketime=faketime \
 	ip=iproute2 nft=nftables nginx=nginx-light openssl=openssl jq=jq curl=curl zsh=zsh fish=fish
+# What bench drives, and what it compares with; beside them the npm reference server.
+PEERS ?=
+BENCH = wrk=wrk strace=strace
+PEER_PROGRAMS = redis-server=redis-server redis-benchmark=redis-tools etcd=etcd-server nats-server=nats-server
 # Which faults make chaos injects: python -m tests.system.chaos --help names them.
 KIND ?= all
 # How many simulated clusters make sim runs, and the first seed: a number, or 'commit' for one drawn from its hash.
@@ -54,6 +58,7 @@ test: preflight room dev lint types unit sim conformance clients packaging-quick
 
 test-system: room dev node system-packages ## real processes, faults, browser, load: what takes minutes or Debian packages
 	$(PYTEST) tests/system $(ARGS)
+	@echo 'about how fast (a quick look, not a measurement):' && $(BIN)/python -m benchmarks --quick
 
 lint: dev ## ruff: rules and format; and that generated code is what proto/ says
 	$(BIN)/ruff check .
@@ -91,8 +96,10 @@ packaging-quick: dev
 packaging: dev ## install wheel and sdist, by pip and uv, on every Python 3.11-3.14 found here; serve from each
 	PACKAGING=full $(PYTEST) tests/packaging $(ARGS)
 
-bench: dev node ## load from outside, and the tables of benchmarks/ (ARGS=--help)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: dev node ## the table of benchmarks/README.md; PEERS=all installs and starts what it compares with (ARGS=--help)
+	@sh tests/preflight.sh --debian $(BENCH) $(if $(PEERS),$(PEER_PROGRAMS))
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(PIP) install --group bench
+	$(BIN)/python -m benchmarks $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 soak: dev node ## 10 GB through the npm client under retention, 11 minutes: disk, memory, latency over time (ARGS=--help)
 	$(BIN)/python -m benchmarks.soak $(ARGS)

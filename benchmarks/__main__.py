@@ -1,8 +1,8 @@
-"""python -m benchmarks: the comparison."""
+"""python -m benchmarks: the table of README.md."""
 
 import sys
 
-from benchmarks.compare import main
+from benchmarks.run import main
 
 if __name__ == "__main__":
     sys.exit(main())

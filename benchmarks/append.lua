@@ -1,4 +1,5 @@
 -- wrk -s append.lua URL -- PREFIX STREAMS: appends of 100 bytes, to the streams in turn.
+dofile(debug.getinfo(1, "S").source:match("^@?(.*/)") .. "report.lua")
 local requests, turn = {}, 0
 
 function init(args)
@@ -11,13 +12,4 @@ end
 function request()
   turn = turn % #requests + 1
   return requests[turn]
-end
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format(
-    '\nresult {"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "failed": %d}\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  ))
 end

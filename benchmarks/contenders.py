@@ -32,6 +32,9 @@ class Contender:
     def create(self, path: str, kind: str) -> None:
         self._expect("PUT", path, {"content-type": kind}, b"", {200, 201})
 
+    def append(self, path: str, body: bytes) -> None:
+        self._expect("POST", path, {"content-type": "text/plain"}, body, {200, 204})
+
     def tail(self, path: str) -> int:
         """The position in the tail's offset: how many bytes were stored, framing included where there is any."""
         return int(self._expect("HEAD", path, {}, b"", {200})["stream-next-offset"].partition("_")[2])

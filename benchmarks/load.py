@@ -1,7 +1,8 @@
 """The loads: appends by wrk, catch-up by one connection, and many readers of one stream."""
 
+import asyncio
 import json
-import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -9,21 +10,16 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.contenders import Contender, Tracer
+from benchmarks.rows import Figures
+from benchmarks.wrk import LoadError, wrk
+from tests.server import LOOPBACK
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
+ROOT = Path(__file__).parent.parent
 SIZE = 100
 MEGABYTE = 1_000_000
 MARK = b"@"
-
-
-class LoadError(RuntimeError):
-    """A load that did not go as it must: no figure can be taken from it."""
-
-
-def need_wrk() -> None:
-    if not shutil.which("wrk"):
-        raise SystemExit("benchmarks need wrk: apt-get install -y wrk")
+FILLERS = 128
+"""Connections that fill a stream: with as many, appends share entries, as those of many writers do."""
 
 
 def make_streams(contender: Contender, prefix: str, streams: int) -> None:
@@ -31,32 +27,19 @@ def make_streams(contender: Contender, prefix: str, streams: int) -> None:
         contender.create(f"{prefix}{number}", "text/plain")
 
 
-def appends(contender: Contender, prefix: str, streams: int, connections: int, seconds: float) -> dict[str, float]:
-    """wrk, one thread, so many connections, each waiting for its answer before it sends the next append."""
+def appends(contender: Contender, prefix: str, streams: int, connections: int, seconds: float) -> Figures:
+    """Each connection waits for its answer before it sends the next append."""
     begun, syncs = _stored(contender, prefix, streams), contender.syncs()
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(HERE / "append.lua")]
-    command += [contender.server.url, "--", f"/v1/stream/{prefix}", str(streams)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("result ")]
-    if done.returncode or not lines:
-        raise LoadError(f"{contender.name}: wrk failed\n{done.stdout}{done.stderr}")
-    result = json.loads(lines[0].removeprefix("result "))
-    if result["failed"] and contender.name == "ours":
-        raise LoadError(f"{contender.name}: {result['failed']} of {result['requests']} appends failed\n{done.stdout}")
+    found = wrk([contender.server.url], "append.lua", [f"/v1/stream/{prefix}", str(streams)], connections, seconds)
     # The reference on files answers some appends with 500 when more than 100 streams are in use: these do not count.
-    good = result["requests"] - result["failed"]
+    if found["failed"] and contender.name == "ours":
+        raise LoadError(f"{contender.name}: {found['failed']:.0f} appends failed")
     grown = _stored(contender, prefix, streams) - begun
-    if grown < good * SIZE:
-        raise LoadError(f"{contender.name}: {good} appends were acknowledged, but only {grown} bytes stored")
-    found = {
-        "rate": good / (result["microseconds"] / 1e6),
-        "failed": result["failed"],
-        "p50_ms": result["p50"] / 1e3,
-        "p99_ms": result["p99"] / 1e3,
-    }
+    if grown < found["good"] * SIZE:
+        raise LoadError(f"{contender.name}: {found['good']:.0f} were acknowledged, but only {grown} bytes stored")
     now = contender.syncs()
     if syncs is not None and now is not None:
-        found |= {"syncs": now - syncs, "appends_per_sync": good / max(1, now - syncs)}
+        found |= {"syncs": now - syncs, "appends_per_sync": found["good"] / max(1, now - syncs)}
     return found
 
 
@@ -82,20 +65,31 @@ def traced_syncs(contender: Contender, prefix: str, connections: int, report: Pa
     return {"appends": grown / SIZE, "calls": calls}
 
 
-def fill(contender: Contender, path: str, megabytes: int) -> None:
+def fill(contender: Contender, path: str, size: int, megabytes: int) -> None:
+    """So many megabytes, in appends of ``size`` bytes, many at a time."""
     contender.create(path, "application/octet-stream")
-    connection = contender.connect()
-    try:
-        for _ in range(megabytes):
-            connection.request(
-                "POST", f"/v1/stream/{path}", b"x" * MEGABYTE, {"content-type": "application/octet-stream"}
-            )
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 204:
-                raise LoadError(f"{contender.name}: an append of 1 MB was answered {answer.status}")
-    finally:
-        connection.close()
+    count = megabytes * MEGABYTE // size
+    asyncio.run(_fill(contender.server.ports["http"], f"/v1/stream/{path}", size, count))
+
+
+async def _fill(port: int, target: str, size: int, count: int) -> None:
+    head = f"POST {target} HTTP/1.1\r\nhost: a\r\ncontent-type: application/octet-stream\r\ncontent-length: {size}\r\n"
+    request = head.encode() + b"\r\n" + b"x" * size
+    pipelined = 16 if size < 10_000 else 1
+    left = iter(range(0, count, pipelined))
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        for done in left:
+            now = min(pipelined, count - done)
+            writer.write(request * now)
+            await writer.drain()
+            for _ in range(now):
+                if not (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204"):
+                    raise LoadError("an append was refused while a stream was filled")
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(FILLERS if pipelined > 1 else 2)))
 
 
 def catch_up(contender: Contender, path: str, megabytes: int, passes: int = 3) -> dict[str, float]:
@@ -159,6 +153,13 @@ def fan_out(contender: Contender, path: str, readers: int, messages: int) -> dic
         "appends_seconds": written,
         "readers_cpu": result["cpu"],
     }
+
+
+def open_slow_reader(port: int, path: str) -> socket.socket:
+    """An SSE reader that reads nothing."""
+    reader = socket.create_connection((LOOPBACK, port), timeout=10)
+    reader.sendall(f"GET /v1/stream/{path}?offset=-1&live=sse HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+    return reader
 
 
 def _line(pipe: IO[str], start: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.wrk import LoadError
 from tests.server import LOOPBACK, READY_LIMIT, free_ports
 
 SUBJECT, INBOX = "bench.records", "answers"
@@ -77,6 +78,21 @@ class Publisher:
         await reader.readline()  # INFO
         writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB %s 1\r\n' % INBOX.encode())
         return cls(reader, writer)
+
+    @classmethod
+    async def leading(cls, ports: list[int]) -> Self:
+        """Make the stream, and connect to the node that leads it."""
+        anyone = await cls.connect(ports[0])
+        made = await anyone.ask("STREAM.CREATE.BENCH", STREAM)
+        anyone.close()
+        return await cls.connect(ports[int(made["cluster"]["leader"].removeprefix("s"))])
+
+    async def check(self) -> None:
+        """Raises LoadError: the stream has not got what was answered."""
+        state = (await self.ask("STREAM.INFO.BENCH", {}))["state"]
+        if state["messages"] != self.stored:
+            raise LoadError(f"NATS answered {self.stored} records, and holds {state['messages']}")
+        self.close()
 
     async def ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         """One request to JetStream."""

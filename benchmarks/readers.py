@@ -1,7 +1,8 @@
-"""python -m benchmarks.readers PORT TARGET READERS MESSAGES: SSE readers on raw sockets, with epoll.
+"""python -m benchmarks.readers PORT TARGET READERS MESSAGES [--late]: SSE readers on raw sockets, with epoll.
 
 A reader here is as cheap as Python allows, so that what is measured is the server: bytes are counted, not parsed.
-Each message holds one mark. Prints `ready` when every reader has its response head, then `result {...}`.
+Each message holds one mark; with --late the time of sending (steady) and a semicolon follow it, and how late it came is
+told. Prints `ready` when every reader has its response head, then `result {...}`.
 """
 
 import json
@@ -27,6 +28,7 @@ def open_readers(port: int, target: str, count: int) -> dict[int, socket.socket]
 
 def main() -> int:
     port, target, count, messages = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    late: list[float] | None = [] if "--late" in sys.argv else None
     deadline = time.monotonic() + LIMIT
     readers = open_readers(port, target, count)
     poll = select.epoll()
@@ -51,11 +53,18 @@ def main() -> int:
                     return 1
                 del heads[number]
             delivered += data.count(MARK)
+            if late is not None:
+                now = time.monotonic()
+                sent = [each.partition(b";") for each in data.split(MARK)[1:]]
+                late += [now - float(when) for when, whole, _ in sent if whole]  # One may come in two pieces.
         ended = time.monotonic()
         if not heads and not said:
             said, cpu = True, time.process_time()
             print("ready", flush=True)
     result = {"delivered": delivered, "ended": ended, "cpu": time.process_time() - cpu}
+    if late:
+        late.sort()
+        result |= {"p50_ms": late[len(late) // 2] * 1e3, "p99_ms": late[int(len(late) * 0.99)] * 1e3}
     print("result", json.dumps(result), flush=True)
     return 0
 
