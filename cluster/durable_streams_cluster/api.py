@@ -76,7 +76,9 @@ class Page(msgspec.Struct):
     def content(self) -> bytes:
         """All of it, as a reader gets it: of JSON an array of its messages (PROTOCOL 9.1)."""
         if self.is_json:
-            return b"[" + b",".join(self.bodies) + b"]"
+            if "content" not in self.encoded:
+                self.encoded["content"] = b"[" + b",".join(self.bodies) + b"]"
+            return self.encoded["content"]
         return self.records[0].body if len(self.records) == 1 else b"".join([record.body for record in self.records])
 
 

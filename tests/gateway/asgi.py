@@ -29,8 +29,8 @@ class Exchange:
         """The server takes what is pushed."""
         self.pushed = 0
         """Pieces that were pushed, not sent."""
-        self.full = False
-        """The client takes nothing: what is sent waits until ``take``."""
+        self.full = self.fills = False
+        """The client takes nothing, or nothing after the next piece: what is sent waits until ``take``."""
         self.stays_open = False
         """More of the body could come after what is there."""
         self._moved = asyncio.Event()
@@ -95,6 +95,7 @@ class Exchange:
             return False
         self.pieces.append(body)
         self.pushed += 1
+        self.full = self.fills
         return True
 
     def take(self) -> None:

@@ -97,6 +97,62 @@ def test_a_client_that_takes_nothing_goes_on_alone_from_where_it_stands() -> Non
     simulate(main)
 
 
+def test_who_has_not_taken_what_was_pushed_reads_nothing_more() -> None:
+    """What it read would be held, and counted nowhere, for as long as it takes nothing."""
+
+    async def main() -> None:
+        world = await started()
+        await put(world, "s", "one")
+        slow, other = await open_sse(world, "s"), await open_sse(world, "s")
+        slow.fills = True
+        reads = counted(world)
+        for text in ("two", "three", "four"):
+            await post(world, "s", text)
+            await settle()
+        assert (data(slow), slow.pushed, other.pushed) == ("onetwo", 1, 3)
+        assert len(reads) == 3, "those of both together"
+        slow.fills = False
+        slow.take()
+        await settle()
+        assert data(slow) == data(other) == "onetwothreefour"
+        await gone(world, slow, other)
+
+    simulate(main)
+
+
+def test_who_asks_for_what_is_beyond_the_end_holds_up_nobody() -> None:
+    async def main() -> None:
+        world = await started()
+        await put(world, "s", "one")
+        beyond = await open_sse(world, "s", str(Offset(1, 1_000)))
+        readers = [await open_sse(world, "s") for _ in range(3)]
+        await post(world, "s", "two")
+        await settle()
+        assert [reader.pushed for reader in readers] == [1, 1, 1]
+        assert [data(reader) for reader in readers] == ["onetwo"] * 3
+        assert data(beyond) == ""
+        await gone(world, beyond, *readers)
+
+    simulate(main)
+
+
+def test_many_cursors_are_each_kept_though_not_all_events_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "MADE_BYTES", 100)
+
+    async def main() -> None:
+        world = await started()
+        await put(world, "s", "one")
+        far = [await begin(world, f"GET {target('s')}?offset=-1&live=sse&cursor={9 * 10**7 + n}") for n in range(9)]
+        before = [control(reader)["streamCursor"] for reader in far]
+        await post(world, "s", "two")
+        await settle()
+        assert [control(reader)["streamCursor"] for reader in far] == before
+        assert [(reader.pushed, data(reader)) for reader in far] == [(1, "onetwo")] * 9
+        await gone(world, *far)
+
+    simulate(main)
+
+
 def test_each_keeps_to_its_own_cursor() -> None:
     async def main() -> None:
         world = await started()

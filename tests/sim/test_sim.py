@@ -12,6 +12,7 @@ from durable_streams_cluster.raft import leader
 from durable_streams_cluster.replica.barriers import Barriers
 from durable_streams_cluster.replica.sessions import Sessions
 from durable_streams_cluster.storage.kv import Family, WriteBatch, WriteStalled
+from tests.kv import has
 from tests.sim import runs
 from tests.sim.disk import NodeDisk, SimDisk
 from tests.sim.loop import VirtualLoop, context_of
@@ -87,7 +88,7 @@ def test_a_power_cut_takes_a_suffix_of_what_was_not_synced() -> None:
         disk.durable = 3
         lost = disk.cut()
         again = disk.open()
-        found = [number for number in range(6) if again.has(Family.DATA, b"%d" % number)]
+        found = [number for number in range(6) if has(again, Family.DATA, b"%d" % number)]
         assert found == list(range(6 - lost)), "a prefix"
         left.add(len(found))
         with pytest.raises(AssertionError):

@@ -11,6 +11,7 @@ from durable_streams_cluster.errors import CorruptData, StorageError
 from durable_streams_cluster.storage.recovery import FAMILY_TURN, check_families
 from durable_streams_cluster.storage.rocks import RocksKv
 from durable_streams_cluster.storage.rocks_damage import find_file
+from tests.kv import has
 from tests.storage.crashes import (
     DATA,
     LOG,
@@ -187,7 +188,7 @@ def read_all(path: Path) -> str:
         assert turns(kv) == list(range(1, 51))
         assert len(list(kv.scan(DATA, b"", b"\xff", reverse=True))) == 50
         for turn in range(1, 51):
-            assert kv.has(LOG, name(turn))
+            assert has(kv, LOG, name(turn))
             assert kv.get(DATA, name(turn)) is not None
     except CorruptData as error:
         return str(error)

@@ -53,8 +53,8 @@ class CountingKv(MemoryKv):
         self.value_bytes += len(value or b"")
         return value
 
-    def has(self, family: Family, key: bytes) -> bool:
-        return MemoryKv.get(self, family, key) is not None
+    def first_key(self, family: Family, start: bytes, end: bytes) -> bytes | None:
+        return next((key for key, _ in MemoryKv.scan(self, family, start, end)), None)
 
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         for key, value in super().scan(family, start, end, reverse=reverse):

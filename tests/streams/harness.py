@@ -19,7 +19,7 @@ Offsets are written short, ``1_5``.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -33,7 +33,7 @@ from durable_streams_cluster.streams import eras, json_mode, machine, reading, r
 from durable_streams_cluster.streams.meta import StreamMeta, StreamRef
 from durable_streams_cluster.streams.offsets import START, Offset
 from durable_streams_cluster.streams.outcomes import Outcome
-from durable_streams_cluster.streams.view import PutGroup, PutMeta, PutPath, PutProducer, StreamView
+from durable_streams_cluster.streams.view import PutGroup, PutMeta, PutPath, PutProducer, StreamView, Wake, Write
 from tests.datadriven import Command
 
 GROUP = GroupId(1)
@@ -66,9 +66,18 @@ class Machine:
     def apply(self, command: c.Command) -> Outcome:
         """Apply, stage, check the invariants of everything the command changed, perhaps end the turn."""
         applied = machine.apply(self.store, command, c.Stamp(self.cluster_ms, self.wall_ms))
-        writes = tuple(applied.writes)
+        self._take(tuple(applied.writes), applied.wakes)
+        return applied.outcome
+
+    def apply_run(self, commands: list[c.Append]) -> Sequence[Outcome]:
+        """The same of appends to one path that came together."""
+        run = machine.apply_run(self.store, commands, c.Stamp(self.cluster_ms, self.wall_ms))
+        self._take(tuple(run.writes), run.wakes)
+        return run.outcomes
+
+    def _take(self, writes: tuple[Write, ...], wakes: Iterable[Wake]) -> None:
         self.store.stage(self._batch, writes)
-        self.woken = [wake.path for wake in applied.wakes]
+        self.woken = [wake.path for wake in wakes]
         for write in writes:
             match write:
                 case PutMeta(ref, meta):
@@ -82,7 +91,6 @@ class Machine:
         self._in_turn += 1
         if self._turn_length is not None and self._in_turn >= self._turn_length:
             self.end_turn()
-        return applied.outcome
 
     def end_turn(self, *, content_of_all: bool = False) -> None:
         """Write what was staged; then the cached view, and a store opened anew, must both show what the turn showed."""
@@ -125,9 +133,15 @@ class Machine:
         return ref, meta
 
     def read(self, path: str, start: Offset) -> list[tuple[Offset, bytes]]:
-        """The records after an offset that ``locate`` calls a boundary, with the offset after each."""
+        """The appends after an offset that ``locate`` calls a boundary, with the offset after each."""
         ref, meta = self.found(path)
-        return [(meta.offset_at(r.end), r.body) for r in reading.records(self.store, ref, meta, start.position)]
+        found = []
+        for record in reading.records(self.store, ref, meta, start.position):
+            end = record.begins
+            for body in record.appends:
+                end += len(body)
+                found.append((meta.offset_at(end), body))
+        return found
 
     def locate(self, path: str, offset: Offset) -> reading.Place:
         """See ``reading.locate``."""

@@ -7,7 +7,8 @@ from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.kv import WriteBatch
 from durable_streams_cluster.streams import commands as c
 from durable_streams_cluster.streams import machine
-from durable_streams_cluster.streams.offsets import Offset
+from durable_streams_cluster.streams.offsets import START, Offset
+from durable_streams_cluster.streams.outcomes import Appended, Created
 from durable_streams_cluster.streams.view import PutMeta, PutRecord, Record, Wake
 from tests.streams.harness import Machine
 
@@ -101,3 +102,32 @@ def test_a_run_is_stored_together() -> None:
     assert [write.record for write in run.writes if isinstance(write, PutRecord)] == [
         Record(11, b"onetwothree", (3, 6))
     ]
+
+
+TEXTS = st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=4)
+MESSAGE = st.sampled_from([b"1", b"22", b'{"a":[1,2]}', b'"x,y"'])
+MESSAGES = st.lists(st.lists(MESSAGE, min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+@given(TEXTS | MESSAGES, st.integers(0, 4), st.integers(0, 6))
+@example([b"abc", b"def"], 0, 5)
+@example([[b"1", b"2"], [b"3", b"4"]], 0, 3)
+@example([[b"1"], [b"2"], [b"3"]], 1, 1)
+def test_a_fork_of_appends_that_came_together_is_one_of_each_by_itself(
+    sent: list[bytes] | list[list[bytes]], pick: int, sub_offset: int
+) -> None:
+    """How appends came to be in one entry must show nowhere."""
+    kind = TEXT if isinstance(sent[0], bytes) else "application/json"
+    bodies = [each if isinstance(each, bytes) else b",".join(each) for each in sent]
+    commands = [c.Append("s", kind, body, False, None, None) for body in bodies]
+    alone, together = Machine(), Machine()
+    for each in (alone, together):
+        each.apply(c.Create("s", kind, None, None, False, b"", None))
+    ends = [alone.apply(command) for command in commands]
+    assert list(together.apply_run(commands)) == ends
+    anchor = ([START] + [end.next_offset for end in ends if isinstance(end, Appended)])[pick % (len(ends) + 1)]
+    fork = c.Create("f", None, None, None, False, b"", c.Fork("s", anchor, sub_offset))
+    outcome = alone.apply(fork)
+    assert together.apply(fork) == outcome
+    if isinstance(outcome, Created):
+        assert together.read("f", START) == alone.read("f", START)

@@ -95,6 +95,23 @@ class Streams(RuleBasedStateMachine):
             known.closed = known.closed or close or not body
             assert outcome.closed == known.closed
 
+    @rule(path=PATHS, bodies=st.lists(BODIES, min_size=1, max_size=4))
+    def append_together(self, path: str, bodies: list[bytes]) -> None:
+        outcomes = self.machine.apply_run([c.Append(path, "text/plain", body, False, None, None) for body in bodies])
+        known = self.streams.get(path)
+        for body, outcome in zip(bodies, outcomes, strict=True):
+            if known is None:
+                assert outcome == NotFound()
+            elif known.deleted:
+                assert outcome == SoftDeleted()
+            elif known.closed:
+                assert outcome == StreamClosed(known.tail)
+            else:
+                assert isinstance(outcome, Appended)
+                self.stored(known, body, outcome.next_offset)
+        if known is not None:
+            assert self.machine.found(path)[1].tail_offset == known.tail
+
     @rule(path=PATHS, source=PATHS, pick=PICK, sub_offset=st.integers(0, 6), at_tail=st.booleans(), body=BODIES)
     def fork(self, path: str, source: str, pick: int, sub_offset: int, at_tail: bool, body: bytes) -> None:
         original = self.streams.get(source)

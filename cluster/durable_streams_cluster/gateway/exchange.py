@@ -21,6 +21,8 @@ from durable_streams_cluster.gateway.heads import Again
 
 JOIN_BYTES = 128 * 1024
 """A larger piece of body is not copied to leave together with what frames it."""
+CORKED_BYTES = 4 * 1024
+"""A larger answer leaves at once: nobody counts what waits in the cork."""
 
 _UNTIL_CLOSE = -1
 """In place of a content-length: the end of the connection ends the body (HTTP/1.0)."""
@@ -115,6 +117,8 @@ class Exchange(RequestResponseCycle):
             raise
         except Exception:
             _log.exception("a request failed: %s %s", self.scope["method"], self.scope["path"])
+        finally:
+            scope.pop("extensions", None)  # A circle, with this exchange in it.
         if not self.response_complete:
             self.fail()
 
@@ -137,7 +141,7 @@ class Exchange(RequestResponseCycle):
         if self.disconnected:
             return
         self._start(status, headers)
-        if self.keep_alive and not self.chunked_encoding and len(body) <= JOIN_BYTES:
+        if self.keep_alive and not self.chunked_encoding and len(body) <= CORKED_BYTES:
             whole, self.head = self.head + self._measured(body, more_body=False), b""
             self.state.cork.write(self.transport, whole)
             self._complete()

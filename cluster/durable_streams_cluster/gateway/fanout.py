@@ -20,6 +20,10 @@ from durable_streams_cluster.gateway import caching, sse
 
 SLICE = 100
 """Readers that are written to before the loop gets its turn: a millisecond or two."""
+SLICE_BYTES = 1 << 20
+"""Or so many bytes."""
+MADE_BYTES = 256 * 1024
+"""Of events that differ in nothing but their cursors, kept while all are written to: clients choose their cursors."""
 
 Push = Callable[[bytes, bytes], bool]
 """Write a piece of a body now, given by itself and framed as a chunk of HTTP/1.1. False: nothing was written, because
@@ -73,6 +77,9 @@ class Fanout:
         if stand.push is None or watch.moved:
             return await watch.wait(timeout_s)
         tail = self.tails.get((path, page.stream))
+        if tail is not None and page.next.position < tail.at.position:
+            tail.disband()  # Whoever made it stands behind the end of the stream, and waits for what may never come.
+            tail = None
         if tail is None:
             tail = _Tail(self, path, page)
         elif tail.at != page.next:
@@ -131,7 +138,7 @@ class _Tail:
             log.exception("readers of %s could not be told together", self._path)
         finally:
             self._moving = None
-        self._disband()
+        self.disband()
 
     async def _following(self) -> Page | None:
         """What came; None: it is not for all at once, or has to be told in another way."""
@@ -146,40 +153,50 @@ class _Tail:
         return page if plain and fanout.crowd.has_room(page) else None
 
     async def _tell(self, page: Page) -> None:
-        clock = self._fanout.clock
-        wall_ms, now_ms = clock.wall_ms(), clock.steady_ms()
-        made: dict[str, tuple[str, bytes, bytes]] = {}
+        fanout = self._fanout
+        wall_ms, now_ms = fanout.clock.wall_ms(), fanout.clock.steady_ms()
+        made: dict[str, tuple[bytes, bytes]] = {}
         rest = replace(page, records=[], encoded={})
         members, self.at = self.members, page.next  # Who comes from now on has it.
-        for count, stand in enumerate(list(members), 1):
+        count = size = 0
+        for stand in list(members):
             if stand not in members:
                 continue
-            event = made.get(stand.cursor)
+            cursor = caching.moved_on(stand.cursor, wall_ms)
+            event = made.get(cursor)
             if event is None:
-                cursor = caching.moved_on(stand.cursor, wall_ms)
                 body = sse.event(page, cursor)
-                event = made[stand.cursor] = (cursor, body, b"%x\r\n%b\r\n" % (len(body), body))
-            cursor, body, chunk = event
+                if len(made) * len(body) > MADE_BYTES:
+                    made.clear()
+                event = made[cursor] = (body, b"%x\r\n%b\r\n" % (len(body), body))
             assert stand.push is not None
-            if stand.push(body, chunk):
+            if fanout.crowd.has_room(page) and stand.push(*event):
                 stand.page, stand.cursor, stand.sent_ms = rest, cursor, now_ms
             else:
                 del members[stand]
-                stand.watch.wake()
-            if count % SLICE == 0:
+                _go_alone(stand)
+            count, size = count + 1, size + len(event[0])
+            if count >= SLICE or size >= SLICE_BYTES:
+                count = size = 0
                 await asyncio.sleep(0)
         if not members:
             self._end()
 
-    def _disband(self) -> None:
+    def disband(self) -> None:
         """Let each go on alone."""
         members, self.members = self.members, {}
-        self._end()
         for stand in members:
-            stand.watch.wake()
+            _go_alone(stand)
+        self._end()
 
     def _end(self) -> None:
         key = (self._path, self._stream)
         if self._fanout.tails.get(key) is self:
             del self._fanout.tails[key]
             self._watch.__exit__(None, None, None)
+
+
+def _go_alone(stand: Stand) -> None:
+    """Watch for it again, before nobody does; and wake it."""
+    stand.watch.__enter__()
+    stand.watch.wake()

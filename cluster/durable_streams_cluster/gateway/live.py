@@ -142,6 +142,8 @@ class LiveReads:
                     until_ms = min(ends, sent_ms + keep_alive_ms, now_ms + _renewal_ms(page))
                     stand = Stand(reader.watch, push, page, cursor, sent_ms)
                     woken = await self._fanout.wait(path, stand, max(0.0, (until_ms - now_ms) / 1000))
+                    if stand.page is not page:
+                        await send(_chunk(b""))  # Nothing: but what was written to it meanwhile may not be taken yet.
                     page, cursor, sent_ms = stand.page, stand.cursor, stand.sent_ms
                 if reader.gone:
                     return None

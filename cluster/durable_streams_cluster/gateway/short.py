@@ -151,10 +151,9 @@ class ShortWay:
         path, asked = reading
         try:
             response = self.page(await self._streams.read(path, asked.at, self._crowd.page_bytes()), asked)
+            self._answer(request, "GET", response)
         except Exception as error:
             self._refuse_read(request, error)
-        else:
-            self._answer(request, "GET", response)
 
     def _refuse_read(self, request: Direct, error: Exception) -> None:
         match error:

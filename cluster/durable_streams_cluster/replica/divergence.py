@@ -18,6 +18,8 @@ from durable_streams_cluster.streams.view import Write
 
 WINDOW = 64
 """Entries hashed together."""
+ENCODING = 2
+"""Of what is hashed: one more with each change of what commands write. 2: appends that came together are one write."""
 KEPT = 64
 """Hashes that are kept here to be compared: a leader and a follower are seldom that far apart."""
 

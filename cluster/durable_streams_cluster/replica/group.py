@@ -30,6 +30,7 @@ from durable_streams_cluster.replica.applying import Applier
 from durable_streams_cluster.replica.barriers import Barrier, Barriers
 from durable_streams_cluster.replica.cluster_time import ClusterTime, Now
 from durable_streams_cluster.replica.compaction import KeptLog
+from durable_streams_cluster.replica.divergence import ENCODING
 from durable_streams_cluster.replica.effects import Asked, Effects
 from durable_streams_cluster.replica.exchange import (
     Addressed,
@@ -113,6 +114,8 @@ class Group:
         self.intake = Intake()
         self._own = Proposals(place.incarnation)
         self._applier = Applier(self.store, self._own)
+        self._hashed_as = f"{place.build}/{ENCODING}"
+        """Others that encode what they do in another way have other hashes of it."""
         self._count_members()
         self.members = Members(self.core)
         self._barriers = Barriers()
@@ -323,7 +326,7 @@ class Group:
                     effects.events.append(sent)
                     self.core.snapshot_sent(sender)
             case StateHash(build, hashed):
-                if build == self.place.build:
+                if build == self._hashed_as:
                     self._applier.hashes.heard(sender, hashed)
             case AppendEntries() if message.entries:
                 self.intake.entries(self.core, sender, message)
@@ -435,7 +438,7 @@ class Group:
             for each in hashed:
                 for peer in self.core.membership.nodes:
                     if peer != self.place.node:
-                        self._tell(effects, peer, StateHash(self.place.build, each))
+                        self._tell(effects, peer, StateHash(self._hashed_as, each))
         for entry in entries:
             if entry.kind is EntryKind.MEMBERSHIP:
                 applied = MembershipApplied(decode(entry.data))

@@ -296,8 +296,12 @@ class Driver:
         self._send(effects)
         if effects.must_sync:
             self._syncs.want(effects.ticket)
-        if self._syncs.begin_if_due(self._loop.call_soon if effects.outbox else None):
-            self.look()
+        later = self._loop.call_soon if effects.outbox else None
+        if self._syncs.begin_if_due(later):
+            if later is not None:  # Behind the flush, on the disk's thread.
+                later(self.look)
+            else:
+                self.look()
         self._answer(effects)
         if effects.completions and not tells_first:
             self._loop.call_soon(self._tell, effects.completions)

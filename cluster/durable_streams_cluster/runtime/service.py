@@ -177,6 +177,7 @@ class LocalStreams:
                 self._pages.put(key, fresh)
                 return fresh
             making = self._making[key] = asyncio.ensure_future(self._go_on_making(key, slices))
+            making.add_done_callback(_seen)
         return making
 
     async def _go_on_making(self, key: PageKey, slices: Generator[None, None, Page]) -> Page:
@@ -219,6 +220,12 @@ class LocalStreams:
         if at.position <= meta.head or not media_type(meta.content_type).startswith("text/"):
             return False
         return next(reading.records(self._view, ref, meta, at.position - 1)).body[:1] == b"\r"
+
+
+def _seen(made: asyncio.Future[Page]) -> None:
+    """Perhaps nobody waits for it: ``read_now`` does not."""
+    if not made.cancelled():
+        made.exception()
 
 
 def _described(meta: StreamMeta) -> Described:

@@ -136,24 +136,29 @@ def record_time(value: bytes) -> int:
     return int(_RECORD.unpack_from(value)[1])
 
 
-def decode_record(end: int, value: bytes) -> Record:
-    """The appends of which the last ends at position ``end``.
+def record_ends(end: int, value: bytes) -> tuple[int, tuple[int, ...]]:
+    """Where the appends begin of which the last ends at ``end``, and where each within ends, counted from there.
 
     Raises:
         CorruptData: of an unknown format, or damaged.
 
     """
     if value[:1] == _FORMAT_BYTE and len(value) >= _RECORD.size:
-        return Record(end, value[_RECORD.size :])
+        return end - (len(value) - _RECORD.size), ()
     if value[:1] != _RUN_BYTE or len(value) < _RUN.size:
         raise CorruptData(_UNKNOWN)
     count = _RUN.unpack_from(value)[2]
-    begins = _RUN.size + 4 * count
-    cuts = unpack_from(f">{count}I", value, _RUN.size) if begins <= len(value) else (0,)
-    body = value[begins:]
-    if not cuts or cuts[0] <= 0 or cuts[-1] >= len(body) or list(cuts) != sorted(cuts):
+    size = len(value) - _RUN.size - 4 * count
+    cuts = unpack_from(f">{count}I", value, _RUN.size) if size >= 0 else (0,)
+    if not cuts or cuts[0] <= 0 or cuts[-1] >= size or list(cuts) != sorted(cuts):
         raise CorruptData("stored appends are damaged: one ends where it cannot")
-    return Record(end, body, cuts)
+    return end - size, cuts
+
+
+def decode_record(end: int, value: bytes) -> Record:
+    """The appends of which the last ends at position ``end``; raises ``CorruptData`` as ``record_ends``."""
+    begins, cuts = record_ends(end, value)
+    return Record(end, value[len(value) - (end - begins) :], cuts)
 
 
 # ------------------------------------------------------------------------------------------------------------- raft

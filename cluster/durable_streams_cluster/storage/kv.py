@@ -105,8 +105,8 @@ class KvView(Protocol):
         """The value of ``key``, or None."""
         ...
 
-    def has(self, family: Family, key: bytes) -> bool:
-        """Whether ``key`` is there. Its value, which may be large, is not copied; a store on disk may yet read it."""
+    def first_key(self, family: Family, start: bytes, end: bytes) -> bytes | None:
+        """The first key with ``start <= key < end``. Its value, which may be large, is not copied, but may be read."""
         ...
 
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:

@@ -151,14 +151,14 @@ class MemoryKv:
         self._check()
         return self._tables[family].get(key)
 
-    def has(self, family: Family, key: bytes) -> bool:
-        """Whether ``key`` is there.
+    def first_key(self, family: Family, start: bytes, end: bytes) -> bytes | None:
+        """The first key with ``start <= key < end``, or None.
 
         Raises:
             StorageError: the store is closed.
 
         """
-        return self.get(family, key) is not None
+        return next((key for key, _ in self.scan(family, start, end)), None)
 
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.

@@ -37,8 +37,8 @@ class RocksReader:
             raise self._fail("get", error) from error
         return value
 
-    def has(self, family: Family, key: bytes) -> bool:
-        """Whether ``key`` is there; holds up the process as ``get`` does, but does not copy the value.
+    def first_key(self, family: Family, start: bytes, end: bytes) -> bytes | None:
+        """The first key with ``start <= key < end``; holds up the process as ``get`` does, but copies no value.
 
         Measured with values of 16 MiB: 2 µs against 18 ms in a memtable, 1.7 ms against 2.6 in a table file, whose
         block is read either way. With values of 100 bytes it is 1 µs slower than ``get``.
@@ -50,17 +50,18 @@ class RocksReader:
         """
         if self._fault is not None:
             self._refuse()
-        # The least key behind it: the cursor stops there, however many deleted ones follow. This frame keeps it.
-        end = key + b"\0"
-        try:
+        if start >= end:
+            return None
+        try:  # This frame keeps ``end``.
             cursor = self._families[family].iter(_read_options(end))
-            cursor.seek(key)
+            cursor.seek(start)
         except Exception as error:
-            raise self._fail("has", error) from error
+            raise self._fail("seek", error) from error
         if cursor.valid():
-            return bool(cursor.key() == key)
-        self._check_cursor(cursor, "has")
-        return False
+            key: bytes = cursor.key()
+            return key
+        self._check_cursor(cursor, "seek")
+        return None
 
     def scan(self, family: Family, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with ``start <= key < end`` in key order (or backwards), as of the moment of the call.
@@ -88,8 +89,8 @@ class RocksReader:
         return self._backward(cursor, start, end) if reverse else self._forward(cursor, end)
 
     # RocksDB gets the address of the bytes of ``end``, and rocksdict does not keep them: a cursor that outlives them
-    # compares with whatever comes to be there (measured: 50 wrong scans of 50). The frames of ``has`` and of the
-    # generators keep them.
+    # compares with whatever comes to be there (measured: 50 wrong scans of 50). The frames of ``first_key`` and of
+    # the generators keep them.
     # Cursors are walked by hand: RdictItems costs half as much, and takes a damaged block for the end of the range.
 
     def _forward(self, cursor: RdictIter, _end: bytes) -> Iterator[tuple[bytes, bytes]]:

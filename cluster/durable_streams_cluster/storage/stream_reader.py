@@ -6,6 +6,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from durable_streams_cluster.ids import GroupId
+from durable_streams_cluster.limits import MAX_ENTRY_BYTES
 from durable_streams_cluster.storage import codecs, keys
 from durable_streams_cluster.storage.codecs import AppliedState, Installs
 from durable_streams_cluster.storage.kv import Family, KvView
@@ -133,27 +134,41 @@ class StreamReader:
             record = codecs.decode_record(keys.record_end(key), value)
             yield record if record.begins >= position else record.between(position, record.end)
 
-    def _around(self, ref: StreamRef, position: int) -> tuple[Record, int] | None:
-        """What ends first beyond ``position``, whole, and when it came."""
+    def _around(self, ref: StreamRef, position: int) -> tuple[int, tuple[int, ...], int, int] | None:
+        """Of what ends first beyond ``position``: where it begins, ends within (from there) and ends; and its time."""
         for key, value in self._scan_from(ref, position):
-            return codecs.decode_record(keys.record_end(key), value), codecs.record_time(value)
+            end = keys.record_end(key)
+            return *codecs.record_ends(end, value), end, codecs.record_time(value)
         return None
+
+    def _within(self, ref: StreamRef, position: int, next_end: int) -> tuple[int, ...]:
+        """Where the appends that are stored together around ``position`` end before ``next_end``, where they all do.
+
+        What is larger than an entry of many appends is one append: nothing ends within, and it is not read.
+        """
+        if next_end - position > MAX_ENTRY_BYTES:
+            return ()
+        found = self._around(ref, position)
+        return tuple(found[0] + cut for cut in found[1]) if found is not None else ()
+
+    def _first_end(self, ref: StreamRef, position: int) -> int | None:
+        """Where what ends first at ``position`` or beyond does."""
+        start = keys.record(ref.slot, self.epoch, ref.id, position)
+        key = self._kv.first_key(_DATA, start, keys.records_end(ref.slot, self.epoch, ref.id))
+        return keys.record_end(key) if key is not None else None
 
     def record_ends_at(self, ref: StreamRef, position: int) -> bool:
         """See ``StreamView``."""
-        if self._kv.has(_DATA, keys.record(ref.slot, self.epoch, ref.id, position)):
-            return True
-        found = self._around(ref, position)
-        return found is not None and found[0].ends_at(position)
+        end = self._first_end(ref, position)
+        return end is not None and (end == position or position in self._within(ref, position, end))
 
     def last_end(self, ref: StreamRef, position: int) -> int | None:
         """See ``History``."""
-        found = self._around(ref, position)
-        if found is not None and found[0].cuts:
-            record, _ = found
-            within = bisect_right(record.cuts, position - record.begins)
-            if within:
-                return record.begins + record.cuts[within - 1]
+        beyond = self._first_end(ref, position + 1)
+        ends = self._within(ref, position, beyond) if beyond is not None else ()
+        place = bisect_right(ends, position)
+        if place:
+            return ends[place - 1]
         start, end = keys.records(ref.slot, self.epoch, ref.id, after=0, upto=position)
         last = next(self._kv.scan(_DATA, start, end, reverse=True), None)
         return keys.record_end(last[0]) if last is not None else None
@@ -163,9 +178,9 @@ class StreamReader:
         found = self._around(ref, position)
         if found is None:
             return None
-        record, stored_ms = found
-        beyond = bisect_right(record.cuts, position - record.begins)
-        return record.begins + record.cuts[beyond] if beyond < len(record.cuts) else record.end, stored_ms
+        begins, cuts, end, stored_ms = found
+        beyond = bisect_right(cuts, position - begins)
+        return begins + cuts[beyond] if beyond < len(cuts) else end, stored_ms
 
     def paths(self, prefix: str, after: str, limit: int) -> list[str]:
         """At most ``limit`` paths that begin with ``prefix``, in order, beginning behind ``after``."""

@@ -31,10 +31,11 @@ def branch_point(view: StreamView, ref: StreamRef, source: StreamMeta, fork: For
     following = next(reading.records(view, ref, source, anchor), None)
     if following is None:
         return ForkRefused(SUB_OFFSET_FIELD, "there is no data past the fork offset")
+    body = following.appends[0]  # The append that follows, and not those that were stored together with it.
     if source.is_json:
-        cut = json_mode.cut_after(following.body, fork.sub_offset)
+        cut = json_mode.cut_after(body, fork.sub_offset)
     else:
-        cut = fork.sub_offset if fork.sub_offset <= len(following.body) else None
+        cut = fork.sub_offset if fork.sub_offset <= len(body) else None
     if cut is None:
         return ForkRefused(SUB_OFFSET_FIELD, "reaches past the append that follows the fork offset")
     return anchor + cut
